@@ -1,0 +1,256 @@
+"""Every exception the engine raises on purpose, in one tree, and failures as data.
+
+Imports nothing from the package, so any module may import it. An error carries its facts as
+attributes, a unique `code`, the `exit_code` of the command line, whether trying again can help, and
+a hint. A user's exception is never carried as an object: a `Failure` holds its text.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Self
+
+EXIT_RUN_FAILED = 1
+EXIT_USAGE = 2
+EXIT_CONFIG = 3
+EXIT_AUTH = 4
+EXIT_NOT_FOUND = 5
+EXIT_INFRASTRUCTURE = 6
+EXIT_LIMIT = 7
+EXIT_BUG = 70
+EXIT_TIMEOUT = 124
+
+
+class EngineError(Exception):
+    """The engine could not do what was asked."""
+
+    code: ClassVar[str] = "engine"
+    exit_code: ClassVar[int] = EXIT_BUG
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self, message: str | None = None, *, hint: str | None = None, where: str | None = None
+    ) -> None:
+        super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
+        self.hint = hint
+        self.where = where  # "file:line  source text" of the user's code, when there is one
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+    def details(self) -> dict[str, Any]:  # Any: whatever facts the subclass keeps
+        """The error's own facts, for `--json`."""
+        return {k: v for k, v in vars(self).items() if not k.startswith("_")}
+
+    def __reduce__(self) -> tuple[Any, ...]:  # Any: pickle's own protocol type
+        # Exception.__reduce__ replays __init__ with `args` only and so loses keyword arguments.
+        return _rebuild, (type(self), self.args), self.__dict__
+
+
+def _rebuild(cls: type[EngineError], args: tuple[Any, ...]) -> EngineError:
+    error = cls.__new__(cls)
+    error.args = args
+    return error
+
+
+class UsageError(EngineError):
+    """The command was called with words that do not fit together."""
+
+    code = "usage"
+    exit_code = EXIT_USAGE
+
+
+class UnsafeNameError(UsageError):
+    """A name is not one that can be part of a path."""
+
+    code = "name"
+
+    def __init__(self, what: str, name: str, *, problem: str) -> None:
+        super().__init__(
+            f"{what} {name!r} {problem}",
+            hint="names are 1 to 128 letters, digits, `_`, `-` and `.`; the first is a letter, "
+            "a digit or `_`",
+        )
+        self.what, self.name, self.problem = what, name, problem
+
+
+class FlowError(EngineError):
+    """The flow is not well formed."""
+
+    code = "flow"
+    exit_code = EXIT_RUN_FAILED
+
+
+class ParameterError(EngineError):
+    """A parameter's value does not fit its declaration."""
+
+    code = "parameter"
+    exit_code = EXIT_USAGE
+
+
+class ConfigError(EngineError):
+    """A setting is unknown or its value does not fit."""
+
+    code = "config"
+    exit_code = EXIT_CONFIG
+
+
+class NotFoundError(EngineError):
+    """Nothing of that name exists."""
+
+    code = "not-found"
+    exit_code = EXIT_NOT_FOUND
+
+
+class TaskError(EngineError):
+    """A task could not be completed."""
+
+    code = "task"
+    exit_code = EXIT_RUN_FAILED
+
+
+class TaskFailedError(TaskError):
+    """The step's code raised."""
+
+    code = "task-failed"
+
+
+class TaskTimedOutError(TaskError):
+    """The task ran longer than its @timeout allows."""
+
+    code = "task-timeout"
+    exit_code = EXIT_RUN_FAILED
+    retryable = True
+
+
+class TaskLostError(TaskError):
+    """The task's process ended without saying how."""
+
+    code = "task-lost"
+    retryable = True
+
+
+class StoreError(EngineError):
+    """A store could not complete an operation."""
+
+    code = "store"
+    exit_code = EXIT_INFRASTRUCTURE
+
+
+class BlobNotFoundError(StoreError):
+    """No blob is stored under this key."""
+
+    code = "blob-not-found"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"no blob is stored under {key!r}",
+            hint="`aflow fsck` lists what is missing; `aflow resume` makes it again",
+        )
+        self.key = key
+
+
+class BlobCorruptError(StoreError):
+    """A blob's bytes do not match its digest."""
+
+    code = "blob-corrupt"
+
+    def __init__(self, key: str, *, expected: str, actual: str) -> None:
+        super().__init__(
+            f"blob {key!r} has digest {actual[:12]}, expected {expected[:12]}",
+            hint="run `aflow fsck` to list every damaged artifact",
+        )
+        self.key, self.expected, self.actual = key, expected, actual
+
+
+class StoreUnavailableError(StoreError):
+    """The store did not answer, or did not take the bytes."""
+
+    code = "store-unavailable"
+    retryable = True
+
+
+class ExecutorError(EngineError):
+    """An executor could not run a job."""
+
+    code = "executor"
+    exit_code = EXIT_INFRASTRUCTURE
+
+
+class JobRejectedError(ExecutorError):
+    """The job cannot be run here."""
+
+    code = "job-rejected"
+
+
+class LimitExceededError(EngineError):
+    """A configured limit would be passed."""
+
+    code = "limit"
+    exit_code = EXIT_LIMIT
+
+
+class ServiceError(EngineError):
+    """A service did not answer as it should."""
+
+    code = "service"
+    exit_code = EXIT_INFRASTRUCTURE
+
+
+class PluginError(EngineError):
+    """A plugin could not be loaded."""
+
+    code = "plugin"
+    exit_code = EXIT_CONFIG
+
+
+class InvariantError(EngineError):
+    """The engine contradicted itself: a bug in aflow, not in the flow."""
+
+    code = "invariant"
+
+    def __init__(self, message: str, *, story: list[str]) -> None:
+        super().__init__(message, hint="please report this with the lines above it")
+        self.story = story
+        for line in story:
+            self.add_note(line)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How one attempt failed, as text: it crosses processes, is stored, and is never unpickled.
+
+    `code` is an error code of this module (`task-failed` for an exception of the user's).
+    `type` and `message` describe the exception; `traceback` is formatted, the user's frames first;
+    `where` is "file:line  source" of the innermost user frame; `log_tail` the last lines printed.
+    """
+
+    code: str
+    message: str
+    type: str = ""
+    traceback: str = ""
+    where: str = ""
+    hint: str = ""
+    retryable: bool = True
+    log_tail: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:  # Any: msgpack takes plain values
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Self:
+        known = {k: v for k, v in fields.items() if k in cls.__slots__}
+        return cls(**{**known, "log_tail": tuple(known.get("log_tail", ()))})
+
+    def with_log_tail(self, lines: tuple[str, ...]) -> Self:
+        return replace(self, log_tail=lines)
+
+    @classmethod
+    def from_error(cls, error: EngineError) -> Self:
+        return cls(
+            code=error.code,
+            message=error.message,
+            type=type(error).__name__,
+            where=error.where or "",
+            hint=error.hint or "",
+            retryable=error.retryable,
+        )

@@ -1,0 +1,95 @@
+"""The executor seam: run jobs somewhere and report how each one ended.
+
+An executor knows nothing of flows or stores: a job is a name and opaque bytes for its worker.
+"""
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+
+class ExitKind(StrEnum):
+    """How a job's process ended."""
+
+    RETURNED = "returned"  # the worker reported an outcome, of success or of failure
+    CODE = "code"  # it exited by itself without an outcome (os._exit, sys.exit in a thread, ...)
+    SIGNAL = "signal"  # a signal ended it: segfault, kill, out of memory
+    TIMED_OUT = "timed-out"  # the executor killed it at its deadline
+    CANCELLED = "cancelled"  # the executor killed it because `cancel` said so
+    LOST = "lost"  # the executor cannot say
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """`code` is the exit status or the signal's number; `detail` says more, in words."""
+
+    kind: ExitKind
+    code: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One attempt at one task.
+
+    `name` is derived from the attempt, so equal attempts collide. `spec` goes to the worker as it
+    is. `deadline_s` counts from the start of the process; the executor kills it then.
+    """
+
+    name: str
+    spec: bytes
+    deadline_s: float | None = None
+    resources: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class JobStarted:
+    name: str
+    at_us: int
+    pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobOutput:
+    """Complete lines a job wrote to `stream` ("stdout" or "stderr"), as (at_us, text) pairs."""
+
+    name: str
+    stream: str
+    lines: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnded:
+    """The one end of a job. `outcome` is what its worker reported, unread, if it did."""
+
+    name: str
+    exit: Exit
+    started_us: int
+    ended_us: int
+    outcome: bytes | None = None
+
+
+JobUpdate = JobStarted | JobOutput | JobEnded
+
+
+class Executor(Protocol):
+    """Laws, checked for every executor by `engine.testing.contracts.ExecutorContract`:
+
+    1. every submitted job yields exactly one `JobEnded`, after all of its output;
+    2. submitting a name again does not start it again;
+    3. cancelling is idempotent, and a cancelled job still yields its `JobEnded`;
+    4. after `aclose` nothing the executor started is left running.
+    """
+
+    async def submit(self, jobs: Sequence[Job]) -> None:
+        """Start the jobs; return when the executor has taken them, not when they run."""
+        ...
+
+    def updates(self) -> AsyncIterator[Sequence[JobUpdate]]:
+        """Yield what happened, in order, in batches as they come. One consumer."""
+        ...
+
+    async def cancel(self, names: Collection[str], *, reason: str) -> None: ...
+
+    async def aclose(self) -> None: ...

@@ -1,0 +1,96 @@
+"""Names: runs, tasks, pathspecs, and what may be part of a path. Pure values; no I/O."""
+
+import re
+from dataclasses import dataclass
+from typing import NewType, Self
+
+from engine.errors import UnsafeNameError, UsageError
+
+RunId = NewType("RunId", str)
+
+SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # sorts as it counts; no I, L, O, U to misread
+
+
+def safe_name(name: str, *, what: str) -> str:
+    """Return `name` if it can be a part of a path on any store; raise UnsafeNameError otherwise."""
+    if SAFE_NAME.match(name) and ".." not in name:
+        return name
+    raise UnsafeNameError(what, name, problem="is not a safe name" if name else "is empty")
+
+
+def new_run_id(now_ms: int, entropy: int) -> RunId:
+    """Make a run id: 10 characters of time (ms since 1970), 6 of chance; sorts by time.
+
+    Args:
+        now_ms: milliseconds since 1970, 0 to 2**50 - 1.
+        entropy: any integer; its low 30 bits are used.
+    """
+    number = (now_ms << 30) | (entropy & (2**30 - 1))
+    return RunId("".join(_CROCKFORD[(number >> shift) & 31] for shift in range(75, -1, -5)))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Frame:
+    """One level of fan-out: child `index` of `total`, opened by visit `visit` of `split`.
+
+    `is_foreach` tells a foreach level, whose index is part of the task id, from a static branch.
+    """
+
+    split: str
+    index: int
+    total: int
+    visit: int = 0
+    is_foreach: bool = True
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TaskKey:
+    """Identity of a task inside its run; equal across runs that took the same path.
+
+    `visit` counts repeated entries into a step inside the same frames (recursion), from 0.
+    """
+
+    step: str
+    frames: tuple[Frame, ...] = ()
+    visit: int = 0
+
+    @property
+    def task_id(self) -> str:
+        """The foreach indices, outermost first, joined by dots; "0" outside of any foreach."""
+        path = ".".join(str(f.index) for f in self.frames if f.is_foreach) or "0"
+        return f"{path}-{self.visit}" if self.visit else path
+
+    def __str__(self) -> str:
+        return f"{self.step}/{self.task_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pathspec:
+    """`Flow[/run[/step[/task[/artifact]]]]`, each part a safe name."""
+
+    flow: str
+    run: str | None = None
+    step: str | None = None
+    task: str | None = None
+    artifact: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a pathspec.
+
+        Raises:
+            UnsafeNameError: a part is not a safe name.
+            UsageError: there are more than five parts.
+        """
+        parts = text.split("/")
+        kinds = ("flow", "run", "step", "task", "artifact")
+        if len(parts) > len(kinds):
+            raise UsageError(
+                f"{text!r} has {len(parts)} parts", hint="Flow/run/step/task/artifact is the most"
+            )
+        return cls(*(safe_name(p, what=k) for p, k in zip(parts, kinds, strict=False)))
+
+    def __str__(self) -> str:
+        parts = (self.flow, self.run, self.step, self.task, self.artifact)
+        return "/".join(p for p in parts if p is not None)

@@ -1,0 +1,47 @@
+"""What the scheduler asks the outside world to do. Orders, in the imperative. Pure values."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.ids import TaskKey
+from engine.scheduler.events import ResultRef
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Start an attempt.
+
+    `inputs` are the manifests it reads: one, or for a join one per sibling in index order.
+    `scope` are the manifests of the foreach splits open around the task, outermost first: the
+    task's items are found there. `fallback` asks for no user code: only the @catch of `fallback`,
+    the reason that the last attempt failed for, is committed.
+    """
+
+    task: TaskKey
+    attempt: int
+    inputs: Sequence[ResultRef]
+    scope: tuple[ResultRef, ...] = ()
+    fallback: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StartTimer:
+    task: TaskKey
+    attempt: int
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTask:
+    task: TaskKey
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FinishRun:
+    ok: bool
+    reason: str | None = None
+
+
+Command = Launch | StartTimer | CancelTask | FinishRun

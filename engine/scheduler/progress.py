@@ -1,0 +1,82 @@
+"""What a run tells those who watch it: terminals, notebooks, metadata, logs. Pure values.
+
+Observers get each of these in the order in which the driver learned of it, after the journal has
+it. Times are microseconds since 1970, UTC.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from engine.errors import Failure
+from engine.flow.graph import Transition
+from engine.ids import TaskKey
+from engine.scheduler.events import ResultRef
+
+
+@dataclass(frozen=True, slots=True)
+class RunBegan:
+    flow: str
+    run_id: str
+    at_us: int
+    origin_run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLaunched:
+    """The attempt was handed to the executor."""
+
+    task: TaskKey
+    attempt: int
+    at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDone:
+    """The attempt committed. `reused` says that another run had done the work."""
+
+    task: TaskKey
+    attempt: int
+    started_us: int
+    ended_us: int
+    transition: Transition
+    result: ResultRef
+    result_size: int
+    reused: bool = False
+    caught: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TaskAttemptFailed:
+    """The attempt failed. `retry_in_s` is None when it was the last one."""
+
+    task: TaskKey
+    attempt: int
+    started_us: int
+    ended_us: int
+    failure: Failure
+    retry_in_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOutput:
+    """Lines an attempt printed on `stream` ("stdout" or "stderr"), as (at_us, text) pairs."""
+
+    task: TaskKey
+    attempt: int
+    stream: str
+    lines: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunDone:
+    """`status` is "succeeded", "failed" or "interrupted"."""
+
+    status: str
+    at_us: int
+    reason: str | None = None
+    failure: Failure | None = None
+    failed_task: TaskKey | None = None
+
+
+RunEvent = RunBegan | TaskLaunched | TaskDone | TaskAttemptFailed | TaskOutput | RunDone
+Observer = Callable[[RunEvent], None]

@@ -1,0 +1,48 @@
+"""The blob store seam: bytes by key, nothing more. Retry, limits and caches are wrappers."""
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+Buffer = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class BlobInfo:
+    """`modified_us` is microseconds since 1970, UTC, by the store's clock."""
+
+    key: str
+    size_bytes: int
+    modified_us: int
+
+
+class BlobStore(Protocol):
+    """Laws, checked for every store by `engine.testing.contracts.BlobStoreContract`:
+
+    1. a get after a put returns equal bytes; a reader sees a whole blob or none;
+    2. of many `if_absent` writers of one key exactly one gets True;
+    3. deleting what is not there is no error; getting it raises BlobNotFoundError;
+    4. no reference is kept to a caller's buffers; keys are `/`-joined safe names.
+    """
+
+    async def get(self, key: str) -> bytes:
+        """Raises BlobNotFoundError, StoreUnavailableError."""
+        ...
+
+    async def get_range(self, key: str, start: int, length: int) -> bytes:
+        """At most `length` bytes from `start`; fewer at the end of the blob."""
+        ...
+
+    async def put(self, key: str, parts: Sequence[Buffer], *, if_absent: bool = False) -> bool:
+        """Store the concatenation of `parts`; False if `if_absent` and something was there."""
+        ...
+
+    async def stat(self, key: str) -> BlobInfo | None: ...
+
+    def list(self, prefix: str = "") -> AsyncIterator[BlobInfo]:
+        """In order of key; pages are fetched as they are needed."""
+        ...
+
+    async def delete(self, keys: Collection[str]) -> None: ...
+
+    async def aclose(self) -> None: ...

@@ -1,0 +1,155 @@
+"""What an attempt committed: its artifacts by name, where it goes next. Pure values and bytes.
+
+A manifest is complete: artifacts that a step did not touch are listed again by digest. Small values
+lie inside it, so a task with ten ints is one record. docs/FORMATS.md gives the layout; a manifest
+of another version is refused, unknown fields are ignored.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import msgpack
+
+from engine.errors import StoreError
+from engine.flow.graph import Transition
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """What `stat` said of a local blob right after its bytes were hashed.
+
+    While it holds, the bytes are the ones that were hashed, and mapping them needs no new hash.
+    """
+
+    inode: int
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One stored value, readable without loading it.
+
+    Exactly one of `inline` and `digest` is set. `size_bytes` is the serialized size before the
+    codec. `type` is the value's qualified type, `preview` a short repr made when it was saved.
+    `meta` belongs to the serializer (dtype, shape, buffer sizes ...); `sha` is the digest of the
+    serialized bytes, for inline values too, so that equal values can be told without loading.
+    """
+
+    serializer: str
+    type: str
+    size_bytes: int
+    sha: str
+    inline: bytes | None = None
+    digest: str | None = None
+    codec: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)  # Any: plain msgpack values
+    identity: FileIdentity | None = None
+    preview: str = ""
+
+    def to_wire(self) -> dict[str, Any]:  # Any: plain msgpack values
+        wire: dict[str, Any] = {
+            "s": self.serializer,
+            "t": self.type,
+            "n": self.size_bytes,
+            "h": self.sha,
+        }
+        if self.inline is not None:
+            wire["i"] = self.inline
+        if self.digest is not None:
+            wire["d"] = self.digest
+        if self.codec:
+            wire["c"] = self.codec
+        if self.meta:
+            wire["m"] = dict(self.meta)
+        if self.identity:
+            i = self.identity
+            wire["f"] = [i.inode, i.size_bytes, i.mtime_ns, i.ctime_ns]
+        if self.preview:
+            wire["p"] = self.preview
+        return wire
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Self:
+        return cls(
+            serializer=wire["s"],
+            type=wire["t"],
+            size_bytes=wire["n"],
+            sha=wire["h"],
+            inline=wire.get("i"),
+            digest=wire.get("d"),
+            codec=wire.get("c"),
+            meta=wire.get("m", {}),
+            identity=FileIdentity(*wire["f"]) if "f" in wire else None,
+            preview=wire.get("p", ""),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What one attempt committed.
+
+    `items` is the foreach's list (serializer "packed": an `engine.stores.packed` list whose items
+    are packed `Entry`s), when the step fanned out. `caught` tells that @catch took a failure.
+    """
+
+    flow: str
+    run_id: str
+    step: str
+    task_id: str
+    attempt: int
+    artifacts: Mapping[str, Entry] = field(default_factory=dict)
+    transition: Transition = field(default_factory=lambda: Transition(()))
+    items: Entry | None = None
+    caught: bool = False
+
+    def pack(self) -> bytes:
+        wire = {
+            "v": VERSION,
+            "flow": self.flow,
+            "run": self.run_id,
+            "step": self.step,
+            "task": self.task_id,
+            "attempt": self.attempt,
+            "next": list(self.transition.targets),
+            "fanout": self.transition.fanout,
+            "artifacts": {k: e.to_wire() for k, e in self.artifacts.items()},
+        }
+        if self.items:
+            wire["items"] = self.items.to_wire()
+        if self.caught:
+            wire["caught"] = True
+        return bytes(msgpack.packb(wire))
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """Read a manifest.
+
+        Raises:
+            StoreError: the bytes are no manifest, or one of a later version.
+        """
+        try:
+            wire = msgpack.unpackb(data)
+            version = wire["v"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError("a manifest cannot be read: it is damaged") from error
+        if version != VERSION:
+            raise StoreError(
+                f"a manifest has version {version}; this aflow reads version {VERSION}",
+                hint="use the aflow that wrote it, or a later one",
+            )
+        return cls(
+            flow=wire["flow"],
+            run_id=wire["run"],
+            step=wire["step"],
+            task_id=wire["task"],
+            attempt=wire["attempt"],
+            artifacts={k: Entry.from_wire(e) for k, e in wire["artifacts"].items()},
+            transition=Transition(tuple(wire["next"]), wire["fanout"]),
+            items=Entry.from_wire(wire["items"]) if "items" in wire else None,
+            caught=wire.get("caught", False),
+        )

@@ -1,0 +1,54 @@
+"""A list of byte strings in one blob, each readable alone: foreach items, a join's inputs.
+
+Layout: magic "AFL1", u32 count, count + 1 u64 offsets from the start of the body, then the body.
+All little-endian. A foreach over 100,000 items is one blob, and each child reads only its own.
+"""
+
+import struct
+from collections.abc import Iterator, Sequence
+
+from engine.errors import StoreError
+
+MAGIC = b"AFL1"
+_HEAD = struct.Struct("<4sI")
+
+
+def pack_list(items: Sequence[bytes]) -> bytes:
+    """Lay out `items`, at most 2**32 - 1 of them."""
+    offsets = [0]
+    for item in items:
+        offsets.append(offsets[-1] + len(item))
+    return b"".join(
+        (_HEAD.pack(MAGIC, len(items)), struct.pack(f"<{len(offsets)}Q", *offsets), *items)
+    )
+
+
+class PackedList(Sequence[bytes]):
+    """Reads what `pack_list` wrote, from bytes or a mapped file, without copying the whole.
+
+    Raises:
+        StoreError: the buffer does not hold a packed list.
+    """
+
+    def __init__(self, buffer: bytes | memoryview) -> None:
+        self._view = memoryview(buffer).toreadonly().cast("B")
+        if len(self._view) < _HEAD.size:
+            raise StoreError("a packed list is shorter than its head")
+        magic, self._count = _HEAD.unpack_from(self._view)
+        self._body = _HEAD.size + 8 * (self._count + 1)
+        if magic != MAGIC or len(self._view) < self._body:
+            raise StoreError("a packed list does not begin as one")
+
+    def __len__(self) -> int:
+        return int(self._count)
+
+    def __getitem__(self, index: int) -> bytes:  # type: ignore[override]  # no slices
+        if index < 0:
+            index += self._count
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        start, stop = struct.unpack_from("<QQ", self._view, _HEAD.size + 8 * index)
+        return bytes(self._view[self._body + start : self._body + stop])
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self[i] for i in range(self._count))

@@ -1,0 +1,97 @@
+"""What a worker is told, and what it reports: the two messages across the process boundary.
+
+Both are msgpack, never pickle: the scheduler parses nothing that could run code. A spec or a report
+too large for its channel is stored as a blob, and the message names the digest.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import msgpack
+
+from engine.errors import Failure
+from engine.ids import Frame
+
+SPEC_VERSION = 1
+CHANNEL_MAX_BYTES = 64 * 1024
+"""Largest message on the worker's channel: well under Linux's default of 212,992 for a datagram."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputRef:
+    """A parent task as its child sees it: which it was, and its packed manifest."""
+
+    step: str
+    task_id: str
+    manifest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """One attempt.
+
+    `parameters` is the packed manifest of the run's parameters and constants. `inputs` holds the
+    parents, unless there are too many: then `inputs_digest` names a packed list of packed
+    InputRefs. `items` holds, for each foreach level of `frames`, the packed Entry of this task's
+    item, or an Entry of the whole packed list, as `items_whole` says level by level.
+    `last_attempt` tells @catch that no retry follows. `fallback` is the failure to catch without
+    running user code. `datastore` is the local directory where blobs lie.
+    """
+
+    flow: str
+    run_id: str
+    step: str
+    task_id: str
+    attempt: int
+    datastore: str
+    frames: tuple[Frame, ...] = ()
+    parameters: bytes = b""
+    inputs: Sequence[InputRef] = ()
+    inputs_digest: str | None = None
+    items: Sequence[bytes] = ()
+    items_whole: Sequence[bool] = ()
+    last_attempt: bool = True
+    fallback: str | None = None
+    timeout_s: float | None = None
+    origin_run_id: str | None = None
+    username: str = ""
+    tags: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def pack(self) -> bytes:
+        wire = {
+            "v": SPEC_VERSION,
+            **{name: getattr(self, name) for name in self.__slots__},
+            "frames": [[f.split, f.index, f.total, f.visit, f.is_foreach] for f in self.frames],
+            "inputs": [[i.step, i.task_id, i.manifest] for i in self.inputs],
+        }
+        return bytes(msgpack.packb(wire))
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        wire: dict[str, Any] = msgpack.unpackb(data)
+        if wire.pop("v") != SPEC_VERSION:
+            raise ValueError("the driver and the worker are of different versions of aflow")
+        wire["frames"] = tuple(Frame(*f) for f in wire["frames"])
+        wire["inputs"] = [InputRef(*i) for i in wire["inputs"]]
+        wire["tags"] = tuple(wire["tags"])
+        return cls(**wire)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a worker says at its end: a packed manifest, the digest of one, or a failure."""
+
+    manifest: bytes | None = None
+    manifest_digest: str | None = None
+    failure: Failure | None = None
+
+    def pack(self) -> bytes:
+        failure = self.failure.to_dict() if self.failure else None
+        return bytes(msgpack.packb([self.manifest, self.manifest_digest, failure]))
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        manifest, digest, failure = msgpack.unpackb(data)
+        return cls(manifest, digest, Failure.from_dict(failure) if failure else None)
