@@ -129,6 +129,50 @@ class TaskLostError(TaskError):
     retryable = True
 
 
+class MergeError(TaskError):
+    """merge_artifacts was called where, or as, it cannot be."""
+
+    code = "merge"
+
+
+class UnhandledInMergeArtifactsException(MergeError):  # noqa: N818  # Metaflow's name
+    """The branches of a join have different values for an artifact."""
+
+    code = "merge-conflict"
+
+    def __init__(self, step: str, artifacts: list[str]) -> None:
+        names = ", ".join(repr(a) for a in artifacts)
+        super().__init__(
+            f"join {step!r} cannot merge {names}: the branches have different values",
+            hint="set each in the join before merge_artifacts, or name it in exclude=",
+        )
+        self.step, self.artifacts = step, artifacts
+
+    @property
+    def artifact_names(self) -> list[str]:
+        """The same, by Metaflow's name."""
+        return self.artifacts
+
+
+class MissingInMergeArtifactsException(MergeError):  # noqa: N818  # Metaflow's name
+    """No branch of a join has an artifact that include= names."""
+
+    code = "merge-missing"
+
+    def __init__(self, step: str, artifacts: list[str]) -> None:
+        names = ", ".join(repr(a) for a in artifacts)
+        super().__init__(
+            f"join {step!r} includes {names} in merge_artifacts, which no branch has",
+            hint="remove it from include=, or set it in a branch",
+        )
+        self.step, self.artifacts = step, artifacts
+
+    @property
+    def artifact_names(self) -> list[str]:
+        """The same, by Metaflow's name."""
+        return self.artifacts
+
+
 class StoreError(EngineError):
     """A store could not complete an operation."""
 
