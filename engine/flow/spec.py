@@ -8,7 +8,7 @@ import importlib
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, Self, TypeVar, overload
+from typing import Any, Protocol, Self, TypeVar, overload
 
 from engine.errors import FlowError
 from engine.flow.decorators.base import StepMark, is_step, mark_of, set_mark
@@ -98,7 +98,7 @@ class FlowSpec:
     `use_cli=False`, or a flow of any other module, gives an object to look at.
     """
 
-    name: ClassVar[_FlowName] = _FlowName()
+    name: Any = _FlowName()  # Any: a step may assign its own
 
     def __init__(self, use_cli: bool = True) -> None:
         main = sys.modules.get("__main__")
@@ -202,7 +202,7 @@ class FlowSpec:
         if hasattr(type(self), name):
             # A property of the user's raised AttributeError: let it say so itself.
             return object.__getattribute__(self, name)
-        return self._load(name)
+        return load_artifact(self, name)
 
     def __setattr__(self, name: str, value: object) -> None:
         state = _writable(self, name, "set")
@@ -234,14 +234,6 @@ class FlowSpec:
     def _bound(cls, binding: TaskBinding) -> Self:
         """A new flow object that is the task of `binding`, without running `__init__`."""
         return cls.__new__(cls)._bind(binding)
-
-    def _load(self, name: str) -> Any:  # Any: users' values
-        state = _state(self, name)
-        source = _source_of(state, name)
-        if source is None:
-            raise AttributeError(_missing(self, name))
-        value = state.loaded[name] = self.__dict__[name] = source.load(name)
-        return value
 
     @property
     def _transition(self) -> tuple[tuple[str, ...], str | None] | None:
@@ -285,6 +277,21 @@ def steps_of(cls: type[FlowSpec]) -> dict[str, Callable[..., Any]]:
             else:
                 found.pop(name, None)
     return found
+
+
+def load_artifact(flow: FlowSpec, name: str) -> Any:  # Any: users' values
+    """An artifact of the task that `flow` is, loaded and kept; AttributeError if there is none."""
+    state = _state(flow, f"self.{name}")
+    source = _source_of(state, name)
+    if source is None:
+        raise AttributeError(_missing(flow, name))
+    value = state.loaded[name] = flow.__dict__[name] = source.load(name)
+    return value
+
+
+def is_bound(flow: FlowSpec) -> bool:
+    """Whether the flow object is a running task, and not just something to look at."""
+    return "_aflow" in flow.__dict__
 
 
 def unsupported_next(at: str, keyword: str) -> FlowError:

@@ -1,1 +1,26 @@
-"""Step decorators: frozen values, one file each. The built-ins' names are importable from here."""
+"""Step decorators: frozen values, one file each. `specs.py` reads them from `--with`."""
+
+from engine.flow.decorators.base import StepDecorator, StepMark
+from engine.flow.decorators.catch import Catch, catch
+from engine.flow.decorators.environment import Environment, environment
+from engine.flow.decorators.resources import Resources, resources
+from engine.flow.decorators.retry import Retry, retry
+from engine.flow.decorators.timeout import Timeout, timeout
+
+BUILT_IN: tuple[type[StepDecorator], ...] = (Catch, Environment, Resources, Retry, Timeout)
+
+__all__ = [
+    "BUILT_IN",
+    "Catch",
+    "Environment",
+    "Resources",
+    "Retry",
+    "StepDecorator",
+    "StepMark",
+    "Timeout",
+    "catch",
+    "environment",
+    "resources",
+    "retry",
+    "timeout",
+]
