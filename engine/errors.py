@@ -5,6 +5,7 @@ attributes, a unique `code`, the `exit_code` of the command line, whether trying
 a hint. A user's exception is never carried as an object: a `Failure` holds its text.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -25,6 +26,7 @@ class EngineError(Exception):
     code: ClassVar[str] = "engine"
     exit_code: ClassVar[int] = EXIT_BUG
     retryable: ClassVar[bool] = False
+    _others: "tuple[EngineError, ...]" = ()
 
     def __init__(
         self, message: str | None = None, *, hint: str | None = None, where: str | None = None
@@ -36,6 +38,18 @@ class EngineError(Exception):
     @property
     def message(self) -> str:
         return str(self.args[0])
+
+    @property
+    def others(self) -> "tuple[EngineError, ...]":
+        """What was found wrong together with this, when all was looked at before raising."""
+        return self._others
+
+    @classmethod
+    def raise_first(cls, errors: "Sequence[EngineError]") -> None:
+        """Raise the first of `errors`, if any; it carries the rest as `others`."""
+        if errors:
+            errors[0]._others = tuple(errors[1:])
+            raise errors[0]
 
     def details(self) -> dict[str, Any]:  # Any: whatever facts the subclass keeps
         """The error's own facts, for `--json`."""
@@ -173,6 +187,12 @@ class MissingInMergeArtifactsException(MergeError):  # noqa: N818  # Metaflow's 
         return self.artifacts
 
 
+class TaskCancelledError(TaskError):
+    """The task was ended before it was done."""
+
+    code = "task-cancelled"
+
+
 class StoreError(EngineError):
     """A store could not complete an operation."""
 
@@ -211,6 +231,94 @@ class StoreUnavailableError(StoreError):
 
     code = "store-unavailable"
     retryable = True
+
+
+class StoreAccessError(StoreUnavailableError):
+    """The file system refused an operation on a store's file."""
+
+    code = "store-access"
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        doing: str,
+        problem: str,
+        need_bytes: int | None = None,
+        free_bytes: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        sizes = "".join(
+            f"; {number:,} bytes {word}"
+            for number, word in ((need_bytes, "needed"), (free_bytes, "free"))
+            if number is not None
+        )
+        super().__init__(f"cannot {doing} {path}: {problem}{sizes}", hint=hint)
+        self.path, self.doing, self.problem = path, doing, problem
+        self.need_bytes, self.free_bytes = need_bytes, free_bytes
+
+
+class DatastoreError(ConfigError):
+    """A directory cannot serve as a datastore."""
+
+    code = "datastore"
+
+    def __init__(self, path: str, *, problem: str, hint: str) -> None:
+        super().__init__(f"{path} {problem}", hint=hint)
+        self.path, self.problem = path, problem
+
+
+class RunHeldError(StoreError):
+    """Another process is driving this run."""
+
+    code = "run-held"
+
+    def __init__(self, run: str, *, host: str, pid: int, since: str) -> None:
+        super().__init__(
+            f"run {run} held by {host}/{pid} since {since}",
+            hint="wait for it to end, or end that process; a dead one holds nothing",
+        )
+        self.run, self.host, self.pid, self.since = run, host, pid, since
+
+
+class JournalDamagedError(StoreError):
+    """A journal holds a frame that cannot be read, with sound ones after it."""
+
+    code = "journal-damaged"
+
+    def __init__(self, path: str, *, offset: int, problem: str) -> None:
+        super().__init__(
+            f"{path} is damaged at byte {offset:,}: {problem}",
+            hint="`aflow fsck` lists what can still be read",
+        )
+        self.path, self.offset, self.problem = path, offset, problem
+
+
+class UnreadableValueError(StoreError):
+    """A stored value cannot be turned back into an object here."""
+
+    code = "value-unreadable"
+
+    def __init__(self, type_name: str, *, problem: str, hint: str | None = None) -> None:
+        super().__init__(f"a stored {type_name} cannot be loaded: {problem}", hint=hint)
+        self.type_name, self.problem = type_name, problem
+
+
+class UnstorableValueError(TaskError):
+    """An artifact's value cannot be serialized.
+
+    `path` leads to the culprit inside the value, for example `self.model['layers'][2].lock`.
+    """
+
+    code = "value-unstorable"
+
+    def __init__(self, artifact: str, *, step: str, path: str, problem: str) -> None:
+        super().__init__(
+            f"artifact {artifact!r} of step {step!r} cannot be stored: {path}: {problem}",
+            hint="keep it in a local variable, delete it before the step ends, or give its class "
+            "a __getstate__ that leaves it out",
+        )
+        self.artifact, self.step, self.path, self.problem = artifact, step, path, problem
 
 
 class ExecutorError(EngineError):

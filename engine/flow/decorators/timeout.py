@@ -25,7 +25,7 @@ class Timeout(StepDecorator):
     @property
     def total_s(self) -> float:
         """The limit in seconds."""
-        return self.seconds + 60 * self.minutes + 3600 * self.hours
+        return float(self.seconds + 60 * self.minutes + 3600 * self.hours)
 
 
 @overload
