@@ -180,18 +180,12 @@ def outline(data: bytes) -> Outline:
                 unpacker.skip()
             else:
                 wire[name] = unpacker.unpack()
-        version = wire["v"]
+        _check_version(wire["v"])
+        going = Transition(tuple(wire["next"]), wire["fanout"])
+        caught = wire.get("caught", False)
+        return Outline(wire["run"], wire["step"], wire["task"], wire["attempt"], going, caught)
     except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
         raise StoreError("a manifest cannot be read: it is damaged") from error
-    _check_version(version)
-    return Outline(
-        wire["run"],
-        wire["step"],
-        wire["task"],
-        wire["attempt"],
-        Transition(tuple(wire["next"]), wire["fanout"]),
-        wire.get("caught", False),
-    )
 
 
 def _check_version(version: object) -> None:

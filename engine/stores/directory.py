@@ -1,0 +1,400 @@
+"""Blobs in a local directory: the synchronous primitives under every local store.
+
+A blob lies at blobs/ab/<64 hex>, named by the BLAKE3 of its bytes, and never changes: it is written
+under a name in blobs/tmp and renamed, so a reader sees a whole blob or none. The worker's child
+calls this directly, so nothing here imports asyncio; the async stores wrap it in threads.
+
+What shaped it: hashing 1 GiB takes 0.24 s and writing it 0.25 s, so large blobs are hashed by one
+thread while another writes, and a reader does not hash again what its writer hashed, as long as
+`stat` says that the file is still the one that was hashed.
+"""
+
+import errno
+import mmap
+import os
+import resource
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Self
+
+from blake3 import blake3
+
+from engine.errors import BlobCorruptError, BlobNotFoundError, StoreAccessError, StoreError
+from engine.stores.base import Buffer
+from engine.stores.manifest import FileIdentity
+
+DIGEST_HEX = 64
+PIPELINE_MIN_BYTES = 4 << 20
+MAP_MIN_BYTES = 64 << 10
+"""Below it, reading and hashing (25 us) costs no more than a mapping and its page faults."""
+
+_JOIN_MAX_BYTES = 256 << 10  # one copy and one write beat several writes
+_CHUNK_BYTES = 8 << 20
+_READ_BYTES = 1 << 20  # stays in the cache between the read and the hash
+_VERIFIED_MAX = 65_536
+_OPEN_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_HINTS = {
+    errno.ENOSPC: "free some space, or choose another place with --datastore DIR",
+    errno.EDQUOT: "free some of your quota, or choose another place with --datastore DIR",
+    errno.EROFS: "choose a place that can be written with --datastore DIR",
+    errno.EACCES: "the directory belongs to another user, or its mode forbids it",
+    errno.EPERM: "the directory belongs to another user, or its mode forbids it",
+    errno.EMFILE: "raise the limit of open files: ulimit -n 4096",
+    errno.ENFILE: "the machine has no free file handle left",
+    errno.EFBIG: "raise the limit of file sizes: ulimit -f unlimited",
+    errno.ELOOP: "the store does not follow symbolic links inside itself",
+}
+
+
+def access_error(
+    error: OSError, path: str, doing: str, need_bytes: int | None = None
+) -> StoreAccessError:
+    """Say what the file system refused, with the room that is left when room may be the matter."""
+    free = None
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        with suppress(OSError):
+            room = os.statvfs(_existing(path))
+            free = room.f_bavail * room.f_frsize
+    return StoreAccessError(
+        path,
+        doing=doing,
+        problem=error.strerror or type(error).__name__,
+        need_bytes=need_bytes,
+        free_bytes=free,
+        hint=_HINTS.get(error.errno or 0),
+    )
+
+
+def _existing(path: str) -> str:
+    while not os.path.exists(path) and path != os.path.dirname(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def byte_views(parts: Sequence[Buffer]) -> list[memoryview]:
+    """Flat views of `parts`, none empty, without copying."""
+    views = [memoryview(part) for part in parts]
+    return [view if view.format == "B" and view.ndim == 1 else view.cast("B") for view in views]
+
+
+def digest_of(parts: Sequence[Buffer]) -> str:
+    """The BLAKE3 of the concatenated parts, 64 lower-case hex digits."""
+    if len(parts) == 1:
+        return blake3(parts[0]).hexdigest()
+    hasher = blake3()
+    for part in parts:
+        hasher.update(part)
+    return hasher.hexdigest()
+
+
+def identity_of(fd: int) -> FileIdentity:
+    """What `stat` says of an open file."""
+    found = os.fstat(fd)
+    return FileIdentity(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def digest_of_file(fd: int) -> str:
+    """Hash an open file by reading it: a mapping would count all of it as this process's memory."""
+    hasher = blake3()
+    block = memoryview(bytearray(_READ_BYTES))
+    offset = 0
+    while count := os.preadv(fd, [block], offset):
+        hasher.update(block[:count])
+        offset += count
+    return hasher.hexdigest()
+
+
+def write_all(fd: int, views: Sequence[memoryview]) -> None:
+    """Write every byte, whatever number of calls that takes."""
+    for block in _blocks(views):
+        _write_block(fd, block)
+
+
+def _write_block(fd: int, block: memoryview) -> None:
+    while block:
+        block = block[os.write(fd, block) :]
+
+
+def _blocks(views: Sequence[memoryview]) -> Iterator[memoryview]:
+    if len(views) > 1 and sum(view.nbytes for view in views) <= _JOIN_MAX_BYTES:
+        views = [memoryview(b"".join(views))]
+    for view in views:
+        for start in range(0, view.nbytes, _CHUNK_BYTES):
+            yield view[start : start + _CHUNK_BYTES]
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory survive a loss of power."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def new_file(folder: str) -> Iterator[tuple[int, str]]:
+    """Open a file of a fresh name in `folder`, mode 0600; the name is gone afterwards."""
+    path = os.path.join(folder, f"{os.getpid()}-{os.urandom(8).hex()}")
+    fd = os.open(path, _OPEN_NEW, 0o600)
+    try:
+        yield fd, path
+    finally:
+        with suppress(FileNotFoundError):  # renamed, which is the good end
+            os.unlink(path)
+        os.close(fd)
+
+
+class _Hashing:
+    """One pass over the parts in a thread; blake3 lets go of the interpreter's lock meanwhile."""
+
+    def __init__(self, views: Sequence[memoryview]) -> None:
+        self._views = views
+        self._digest = ""
+        self._thread = threading.Thread(target=self._run, name="aflow-hash", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        self._digest = digest_of(self._views)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()  # it reads the caller's buffers
+
+    @property
+    def is_done(self) -> bool:
+        return not self._thread.is_alive()
+
+    def digest(self) -> str:
+        self._thread.join()
+        return self._digest
+
+
+class BlobDirectory:
+    """Content-addressed blobs under `root` (the directory `blobs` of a datastore).
+
+    `durability` is "process" (a killed process loses nothing) or "power" (each blob and its name
+    are synced). `verify` is "identity" or "always": whether a file that is still the one that was
+    hashed may be mapped without hashing it again.
+
+    A change of the bytes that leaves inode, size and both times alone (a failing disk) is only seen
+    by `verify="always"` and by `fsck --read-data`.
+    """
+
+    def __init__(self, root: str, *, durability: str = "process", verify: str = "identity") -> None:
+        self.root = root
+        self._temporary = os.path.join(root, "tmp")
+        self._power = durability == "power"
+        self._always = verify == "always"
+        self._verified: dict[str, FileIdentity] = {}
+        self._mapped: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+
+    def path(self, digest: str) -> str:
+        """Where the blob lies.
+
+        Raises:
+            StoreError: `digest` is not 64 lower-case hex digits.
+        """
+        if len(digest) != DIGEST_HEX or digest.strip("0123456789abcdef"):
+            raise StoreError(f"{digest[:80]!r} is not a digest")
+        return os.path.join(self.root, digest[:2], digest)
+
+    # -- writing --------------------------------------------------------------------------------
+
+    def write(self, parts: Sequence[Buffer], digest: str | None = None) -> tuple[str, FileIdentity]:
+        """Store the concatenation of `parts` unless it is there already, whole and sound.
+
+        Args:
+            parts: read in place, never copied when large; must not change meanwhile.
+            digest: their BLAKE3, when the caller has it.
+
+        Returns:
+            The digest, and the identity of the file that was written or found and verified.
+
+        Raises:
+            StoreAccessError: no room, read-only, no permission, too many open files ... Nothing is
+                left behind.
+        """
+        views = byte_views(parts)
+        size = sum(view.nbytes for view in views)
+        try:
+            if digest is None and size >= PIPELINE_MIN_BYTES:
+                return self._write_while_hashing(views, size)
+            digest = digest or digest_of(views)
+            if found := self._find(digest, size):
+                return digest, found
+            with new_file(self._temporary) as (fd, name):
+                write_all(fd, views)
+                return digest, self._keep(fd, name, digest)
+        except OSError as error:
+            raise access_error(error, self.root, f"write {size:,} bytes to", size) from error
+
+    def _write_while_hashing(
+        self, views: Sequence[memoryview], size: int
+    ) -> tuple[str, FileIdentity]:
+        """Hashing is faster than writing, so a blob that is there already is noticed half-way."""
+        with new_file(self._temporary) as (fd, name), _Hashing(views) as hashing:
+            blocks = _blocks(views)
+            for block in blocks:
+                _write_block(fd, block)
+                if hashing.is_done:
+                    break
+            digest = hashing.digest()
+            if found := self._find(digest, size):
+                return digest, found
+            for block in blocks:
+                _write_block(fd, block)
+            return digest, self._keep(fd, name, digest)
+
+    def _keep(self, fd: int, name: str, digest: str) -> FileIdentity:
+        """Give a written file its lasting name."""
+        if self._power:
+            os.fsync(fd)
+        path = self._rename(name, digest)
+        if self._power:
+            sync_directory(os.path.dirname(path))
+        identity = identity_of(fd)  # after the rename, which changes the ctime
+        self._remember(digest, identity)
+        return identity
+
+    def _rename(self, name: str, digest: str) -> str:
+        path = self.path(digest)
+        try:
+            os.rename(name, path)
+        except FileNotFoundError:
+            with suppress(FileExistsError):
+                os.mkdir(os.path.dirname(path), 0o700)
+            os.rename(name, path)
+            if self._power:
+                sync_directory(self.root)
+        return path
+
+    def _find(self, digest: str, size: int) -> FileIdentity | None:
+        """The identity of a blob that is there and sound; a damaged one is as good as none."""
+        try:
+            fd = os.open(self.path(digest), _OPEN_READ)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise access_error(error, self.path(digest), "read") from error
+        try:
+            identity = identity_of(fd)
+            if identity.size_bytes != size or self._hash_file(fd, digest, identity) != digest:
+                return None
+            return identity
+        finally:
+            os.close(fd)
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def exists(self, digest: str) -> bool:
+        """Whether a file of that name is there; says nothing of its bytes."""
+        return os.path.exists(self.path(digest))
+
+    def read(self, digest: str) -> bytes:
+        """The blob's bytes, verified.
+
+        Raises:
+            BlobNotFoundError, BlobCorruptError, StoreAccessError.
+        """
+        with self._open(digest) as fd:
+            return bytes(self._read_checked(fd, digest))
+
+    def map(self, digest: str, identity: FileIdentity | None = None) -> memoryview:
+        """The blob's bytes as private, writable memory: changes never reach the file.
+
+        A large blob is mapped, so that only the touched pages are read; a small one is read.
+
+        Args:
+            digest: the blob.
+            identity: of the file whose bytes had this digest. If the file is still that one, it is
+                not hashed again.
+
+        Raises:
+            BlobNotFoundError, BlobCorruptError, StoreAccessError.
+        """
+        with self._open(digest) as fd:
+            actual = identity_of(fd)
+            if actual.size_bytes < MAP_MIN_BYTES:
+                return memoryview(self._read_checked(fd, digest))
+            if self._always or actual != identity:
+                found = self._hash_file(fd, digest, actual)
+                if found != digest:
+                    raise BlobCorruptError(digest, expected=digest, actual=found)
+            else:
+                self._remember(digest, actual)
+            if len(self._mapped) < _mappings_max():
+                mapped = mmap.mmap(fd, actual.size_bytes, access=mmap.ACCESS_COPY)
+                self._mapped.add(mapped)
+                return memoryview(mapped)
+            return memoryview(self._read_checked(fd, digest))
+
+    def verify(self, digest: str) -> None:
+        """Hash the blob's bytes, whatever is known of its file.
+
+        Raises:
+            BlobNotFoundError, BlobCorruptError, StoreAccessError.
+        """
+        with self._open(digest) as fd:
+            found = digest_of_file(fd)
+            if found != digest:
+                raise BlobCorruptError(digest, expected=digest, actual=found)
+
+    def size(self, digest: str) -> int | None:
+        """The size of the blob's file in bytes, None when there is none."""
+        try:
+            return os.stat(self.path(digest), follow_symlinks=False).st_size
+        except FileNotFoundError:
+            return None
+
+    @contextmanager
+    def _open(self, digest: str) -> Iterator[int]:
+        path = self.path(digest)
+        try:
+            fd = os.open(path, _OPEN_READ)
+        except FileNotFoundError as error:
+            raise BlobNotFoundError(digest) from error
+        except OSError as error:
+            raise access_error(error, path, "read") from error
+        try:
+            yield fd
+        except OSError as error:
+            raise access_error(error, path, "read") from error
+        finally:
+            os.close(fd)
+
+    def _read_checked(self, fd: int, digest: str) -> bytearray:
+        size = os.fstat(fd).st_size
+        data = bytearray(size)
+        view = memoryview(data)
+        done = 0
+        while done < size and (count := os.preadv(fd, [view[done:]], done)):
+            done += count
+        found = blake3(data).hexdigest()
+        if found != digest:
+            raise BlobCorruptError(digest, expected=digest, actual=found)
+        return data
+
+    def _hash_file(self, fd: int, digest: str, identity: FileIdentity) -> str:
+        """The file's digest, from memory if it is the file that this process hashed."""
+        if not self._always and self._verified.get(digest) == identity:
+            return digest
+        found = digest_of_file(fd)
+        if found == digest and identity_of(fd) == identity:
+            self._remember(digest, identity)
+        return found
+
+    def _remember(self, digest: str, identity: FileIdentity) -> None:
+        if len(self._verified) >= _VERIFIED_MAX:
+            self._verified.clear()
+        self._verified[digest] = identity
+
+
+def _mappings_max() -> int:
+    """How many mappings may live at once: before Python 3.13 each one keeps a file handle."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4

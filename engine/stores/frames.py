@@ -1,0 +1,275 @@
+"""Files of frames, appended to by one process and read by many: journals and logs.
+
+A file is a magic of four bytes, then frames: u32 length, u32 CRC-32 of the length and the payload,
+payload; little-endian. A frame's offset is its name. The CRC takes the length in, so a tail of
+zeros, which a loss of power can leave, is no frame.
+
+A torn tail (a frame cut by a crash) ends the file. What is damaged with a sound frame after it was
+once acknowledged, so that is an error and never skipped.
+"""
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Self
+
+from engine.errors import JournalDamagedError, NotFoundError, StoreError
+from engine.stores.directory import access_error, sync_directory
+
+MAGIC_BYTES = 4
+FRAME_MAX_BYTES = 256 << 20
+HEAD_BYTES = 8
+
+_HEAD = struct.Struct("<II")
+_LENGTH = struct.Struct("<I")
+_WINDOW_BYTES = 1 << 20
+_PEEK_BYTES = 4096
+_SEARCH_BYTES = 8 << 20  # how far behind damage a sound frame is looked for; no tail is longer
+
+
+@dataclass(frozen=True, slots=True)
+class Torn:
+    """A tail that is no frame: `size_bytes` from `offset` to the end of the file."""
+
+    offset: int
+    size_bytes: int
+
+
+def pack_frame(payload: bytes) -> bytes:
+    """A frame as it lies in the file.
+
+    Raises:
+        StoreError: the payload is larger than FRAME_MAX_BYTES.
+    """
+    if len(payload) > FRAME_MAX_BYTES:
+        raise StoreError(f"a frame of {len(payload):,} bytes is more than {FRAME_MAX_BYTES:,}")
+    length = _LENGTH.pack(len(payload))
+    return length + _LENGTH.pack(zlib.crc32(payload, zlib.crc32(length))) + payload
+
+
+class FrameWriter:
+    """Appends frames. The caller sees to it that there is one writer at a time.
+
+    Opening a file that is there cuts its torn tail off, and `torn` says what was cut.
+
+    Raises:
+        JournalDamagedError: what is there is damaged before its tail.
+        StoreAccessError: the file system refuses.
+    """
+
+    def __init__(self, path: str, magic: bytes, *, durability: str = "process") -> None:
+        self.path = path
+        self.torn: Torn | None = None
+        self._power = durability == "power"
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise access_error(error, path, "write") from error
+        try:
+            self._end = self._begin(magic)
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def _begin(self, magic: bytes) -> int:
+        head = os.pread(self._fd, MAGIC_BYTES, 0)
+        if len(head) == MAGIC_BYTES:
+            with FrameReader(self.path, magic) as reader:
+                end = reader.end()
+                self.torn = reader.torn
+            os.ftruncate(self._fd, end)
+            return end
+        if not magic.startswith(head):
+            raise StoreError(f"{self.path} does not begin as it should")
+        self._end = 0
+        self._write(magic)
+        if self._power:
+            os.fsync(self._fd)
+            sync_directory(os.path.dirname(self.path))
+        return MAGIC_BYTES
+
+    @property
+    def end(self) -> int:
+        """Where the next frame will lie."""
+        return self._end
+
+    def append(self, payload: bytes) -> int:
+        """Append one frame in one write; return its offset.
+
+        Raises:
+            StoreAccessError: it could not be written whole; nothing of it is left.
+        """
+        offset = self._end
+        self._write(pack_frame(payload))
+        return offset
+
+    def append_many(self, payloads: Sequence[bytes]) -> list[int]:
+        """Append frames in one write, all or none; return their offsets."""
+        frames = [pack_frame(payload) for payload in payloads]
+        offsets = []
+        offset = self._end
+        for frame in frames:
+            offsets.append(offset)
+            offset += len(frame)
+        self._write(b"".join(frames))
+        return offsets
+
+    def sync(self) -> None:
+        """Make what was appended survive a loss of power, if durability is "power"."""
+        if self._power:
+            os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            self.sync()
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _write(self, data: bytes) -> None:
+        try:
+            done = os.pwrite(self._fd, data, self._end)
+            while done < len(data):
+                done += os.pwrite(self._fd, data[done:], self._end + done)
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(self._fd, self._end)
+            raise access_error(error, self.path, "append to", len(data)) from error
+        self._end += done
+
+
+class FrameReader:
+    """Reads frames by offset or in order, also while they are being appended.
+
+    After a scan `torn` says what the file ended with, if it was no frame, and `position` where a
+    later scan goes on.
+
+    Raises:
+        NotFoundError: there is no such file.
+        StoreError: the file does not begin with `magic`.
+        StoreAccessError: the file system refuses.
+    """
+
+    def __init__(self, path: str, magic: bytes) -> None:
+        self.path = path
+        self.torn: Torn | None = None
+        self.position = MAGIC_BYTES
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise NotFoundError(f"there is no {path}") from error
+        except OSError as error:
+            raise access_error(error, path, "read") from error
+        found = os.pread(self._fd, MAGIC_BYTES, 0)
+        if not magic.startswith(found):
+            self.close()
+            raise StoreError(
+                f"{path} begins with {found!r}, not with {magic!r}",
+                hint="use the aflow that wrote it, or a later one",
+            )
+
+    def read(self, offset: int) -> bytes:
+        """The payload of the frame at `offset`.
+
+        Raises:
+            JournalDamagedError: no sound frame lies there.
+        """
+        window = os.pread(self._fd, _PEEK_BYTES, offset)
+        payload = self._payload(window, 0, offset)
+        if payload is None:
+            raise JournalDamagedError(self.path, offset=offset, problem="no sound frame is there")
+        return payload
+
+    def scan(self, start: int = MAGIC_BYTES) -> Iterator[tuple[int, bytes]]:
+        """Yield (offset, payload) of each frame from `start`, which is a frame's offset.
+
+        Raises:
+            JournalDamagedError: a frame is damaged, and a sound one follows.
+        """
+        self.position = start
+        self.torn = None
+        window, base = b"", start
+        while True:
+            if len(window) - (self.position - base) < HEAD_BYTES:
+                base = self.position
+                window = os.pread(self._fd, _WINDOW_BYTES, base)
+            payload = self._payload(window, self.position - base, self.position)
+            if payload is None:
+                if self._is_end():
+                    return
+                window = b""  # it was being written: read it again
+                continue
+            offset = self.position
+            self.position += HEAD_BYTES + len(payload)
+            yield offset, payload
+
+    def end(self) -> int:
+        """Scan to the end, and return where the last frame ends."""
+        for _ in self.scan(self.position):
+            pass
+        return self.position
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _payload(self, window: bytes, at: int, offset: int) -> bytes | None:
+        """The payload of the frame `at` in `window`, or else in the file; None if unsound."""
+        if len(window) - at < HEAD_BYTES:
+            return None
+        length, crc = _HEAD.unpack_from(window, at)
+        if length > FRAME_MAX_BYTES:
+            return None
+        payload = window[at + HEAD_BYTES : at + HEAD_BYTES + length]
+        if len(payload) < length:
+            payload = self._pread(length, offset + HEAD_BYTES)
+        if zlib.crc32(payload, zlib.crc32(_LENGTH.pack(length))) != crc:
+            return None
+        return payload if len(payload) == length else None
+
+    def _pread(self, length: int, offset: int) -> bytes:
+        if offset + length > os.fstat(self._fd).st_size:
+            return b""  # a length that damage made up; do not reserve that much
+        return os.pread(self._fd, length, offset)
+
+    def _is_end(self) -> bool:
+        """Whether nothing sound lies behind `position`; False if it has become sound meanwhile."""
+        left = os.fstat(self._fd).st_size - self.position
+        if left <= 0:
+            return True
+        tail = os.pread(self._fd, _SEARCH_BYTES, self.position)
+        after = self._sound_after(tail)
+        # Only now look again: a writer finishes a frame before it begins the one after it.
+        again = os.pread(self._fd, _PEEK_BYTES, self.position)
+        if self._payload(again, 0, self.position) is not None:
+            return False
+        if after is not None or left > _SEARCH_BYTES:
+            follows = f"one follows at {after:,}" if after else f"{left:,} bytes follow"
+            raise JournalDamagedError(
+                self.path, offset=self.position, problem=f"no sound frame is there, but {follows}"
+            )
+        self.torn = Torn(self.position, left)
+        return True
+
+    def _sound_after(self, tail: bytes) -> int | None:
+        for at in range(1, len(tail) - HEAD_BYTES + 1):
+            length = _LENGTH.unpack_from(tail, at)[0]
+            is_whole = at + HEAD_BYTES + length <= len(tail)
+            if is_whole and self._payload(tail, at, self.position + at) is not None:
+                return self.position + at
+        return None

@@ -1,0 +1,169 @@
+"""A BlobStore in a local directory: keys are paths. Every call runs in a thread.
+
+A blob is written under a temporary name in blobs/tmp and renamed, or, `if_absent`, linked, which
+fails when the name is taken; so a reader sees a whole blob or none. Temporary names are no keys.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+
+from engine.errors import BlobNotFoundError
+from engine.stores.base import BlobInfo, Buffer
+from engine.stores.directory import (
+    access_error,
+    byte_views,
+    new_file,
+    sync_directory,
+    write_all,
+)
+from engine.stores.keys import checked_key
+
+PAGE = 500
+_TEMPORARY = "blobs/tmp"
+
+
+class LocalBlobStore:
+    """Blobs under `root`, the root of a datastore."""
+
+    def __init__(self, root: Path, *, durability: str = "process") -> None:
+        self._root = str(root)
+        self._temporary = os.path.join(self._root, _TEMPORARY)
+        self._power = durability == "power"
+
+    async def get(self, key: str) -> bytes:
+        return await asyncio.to_thread(self._get, key, 0, None)
+
+    async def get_range(self, key: str, start: int, length: int) -> bytes:
+        return await asyncio.to_thread(self._get, key, start, length)
+
+    async def put(self, key: str, parts: Sequence[Buffer], *, if_absent: bool = False) -> bool:
+        return await asyncio.to_thread(self._put, key, parts, if_absent)
+
+    async def stat(self, key: str) -> BlobInfo | None:
+        return await asyncio.to_thread(self._stat, key)
+
+    async def list(self, prefix: str = "") -> AsyncIterator[BlobInfo]:
+        found = self._walk("", prefix)
+        while page := await asyncio.to_thread(lambda: list_page(found)):
+            for info in page:
+                yield info
+
+    async def delete(self, keys: Collection[str]) -> None:
+        await asyncio.to_thread(self._delete, keys)
+
+    async def aclose(self) -> None:
+        """Nothing stays open between calls."""
+
+    def _path(self, key: str) -> str:
+        return os.path.join(self._root, checked_key(key))
+
+    def _get(self, key: str, start: int, length: int | None) -> bytes:
+        path = self._path(key)
+        with _errors(path, "read", key):
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with open(fd, "rb", buffering=0) as file:
+                file.seek(start)
+                return file.read() if length is None else _read_up_to(file.fileno(), length)
+
+    def _put(self, key: str, parts: Sequence[Buffer], if_absent: bool) -> bool:
+        path = self._path(key)
+        views = byte_views(parts)
+        size = sum(view.nbytes for view in views)
+        with _errors(path, f"write {size:,} bytes to", key, size):
+            if if_absent and os.path.lexists(path):
+                return False
+            self._make_folders(os.path.dirname(path))
+            self._make_folders(self._temporary)
+            with new_file(self._temporary) as (fd, name):
+                write_all(fd, views)
+                if self._power:
+                    os.fsync(fd)
+                if if_absent:
+                    try:
+                        os.link(name, path, follow_symlinks=False)
+                    except FileExistsError:
+                        return False
+                else:
+                    os.rename(name, path)
+            if self._power:
+                sync_directory(os.path.dirname(path))
+            return True
+
+    def _make_folders(self, folder: str) -> None:
+        if os.path.isdir(folder):
+            return
+        self._make_folders(os.path.dirname(folder))
+        with suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+        if self._power:
+            sync_directory(os.path.dirname(folder))
+
+    def _stat(self, key: str) -> BlobInfo | None:
+        path = self._path(key)
+        try:
+            found = os.stat(path, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise access_error(error, path, "read") from error
+        return BlobInfo(key, found.st_size, found.st_mtime_ns // 1000)
+
+    def _delete(self, keys: Collection[str]) -> None:
+        for key in keys:
+            path = self._path(key)
+            try:
+                os.unlink(path)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise access_error(error, path, "delete") from error
+
+    def _walk(self, folder: str, prefix: str) -> Iterator[BlobInfo]:
+        """Keys in order: a directory sorts as its name with a slash, as its keys do."""
+        path = os.path.join(self._root, folder)
+        try:
+            with os.scandir(path) as entries:
+                names = sorted(
+                    (f"{folder}{e.name}/" if e.is_dir(follow_symlinks=False) else folder + e.name)
+                    for e in entries
+                )
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise access_error(error, path, "list") from error
+        for name in names:
+            if name.endswith("/"):
+                if name != f"{_TEMPORARY}/" and (
+                    name.startswith(prefix) or prefix.startswith(name)
+                ):
+                    yield from self._walk(name, prefix)
+            elif name.startswith(prefix) and (info := self._stat(name)):
+                yield info
+
+
+def list_page(found: Iterator[BlobInfo]) -> list[BlobInfo]:
+    return list(islice(found, PAGE))
+
+
+def _read_up_to(fd: int, length: int) -> bytes:
+    parts = []
+    while length > 0 and (data := os.read(fd, length)):
+        parts.append(data)
+        length -= len(data)
+    return b"".join(parts)
+
+
+@contextmanager
+def _errors(path: str, doing: str, key: str, need_bytes: int | None = None) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        if need_bytes is None:
+            raise BlobNotFoundError(key) from error
+        raise access_error(error, path, doing, need_bytes) from error
+    except OSError as error:
+        raise access_error(error, path, doing, need_bytes) from error
