@@ -1,4 +1,4 @@
-"""What a run's journal says: its records, their encoding, replay and memo. Pure.
+"""What a run's journal says: its records, their encoding, and replay. Pure.
 
 The file is `engine.stores.journals`: it appends and reads payloads by offset and knows no meaning;
 here is the meaning and no file. A record is a msgpack map with a version `v`, a kind `k` and a time
@@ -184,16 +184,6 @@ def events(frames: Frames) -> Iterator[Event]:
             yield event
 
 
-@dataclass(frozen=True, slots=True)
-class ReusedResult:
-    """What another run committed for a task, and where in its journal that stands."""
-
-    offset: int
-    manifest: bytes
-    started_us: int
-    ended_us: int
-
-
 def committed(frames: Frames) -> dict[TaskKey, int]:
     """Find every commit: the offset of its frame, by task. What failed or was cut off is absent.
 
@@ -206,46 +196,6 @@ def committed(frames: Frames) -> dict[TaskKey, int]:
         if isinstance(record, SucceededRecord):
             found.setdefault(record.task, offset)  # the first is the commit
     return found
-
-
-class Memo:
-    """Answers for tasks that another run has done. Holds offsets only; manifests are read late.
-
-    Args:
-        journal: the other run's.
-        rerun: steps whose tasks are done again. What follows them is too: the driver reuses a
-            result only if all the inputs of its task were reused.
-        is_usable: whether a manifest's blobs are all there; a task whose are not is done again.
-    """
-
-    def __init__(
-        self,
-        journal: JournalReader,
-        *,
-        rerun: Iterable[str] = (),
-        is_usable: Callable[[bytes], bool] = lambda manifest: True,
-    ) -> None:
-        left_out = frozenset(rerun)
-        self._journal = journal
-        self._is_usable = is_usable
-        found = committed(journal.scan())
-        self._offsets = {key: at for key, at in found.items() if key.step not in left_out}
-
-    def __len__(self) -> int:
-        return len(self._offsets)
-
-    def take(self, task: TaskKey) -> ReusedResult | None:
-        """Return the task's earlier result, if there is one that can be read, and forget it."""
-        offset = self._offsets.pop(task, None)
-        if offset is None:
-            return None
-        try:
-            record = decode(self._journal.read(offset))
-        except StoreError:
-            return None  # damaged: a task is done again rather than a run lost
-        if not isinstance(record, SucceededRecord) or not self._is_usable(record.manifest):
-            return None
-        return ReusedResult(offset, record.manifest, record.started_us, record.ended_us)
 
 
 def _event(at: ResultRef, record: Record) -> Event | None:

@@ -1,0 +1,193 @@
+"""From a launch to a job: what the worker is told, gathered from the journal.
+
+Waits for nothing but the blob of a join's inputs when they are many. A fan-out of 100,000 makes as
+many jobs from one parent, so what siblings share is read and decoded once and kept a while.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import msgpack
+
+from engine.errors import InvariantError
+from engine.executors.base import Job
+from engine.flow.graph import Graph
+from engine.ids import TaskKey
+from engine.scheduler.commands import Launch
+from engine.scheduler.events import ResultRef
+from engine.scheduler.journal import JournalReader, SucceededRecord, decode
+from engine.scheduler.retry import is_last_attempt
+from engine.stores.manifest import Entry, Manifest
+from engine.stores.packed import PackedList, PackedListBuilder
+from engine.stores.taskspec import InputRef, TaskSpec
+
+INPUTS_IN_SPEC = 16
+INPUT_BYTES_IN_SPEC = 32 * 1024
+GRACE_S = 2.0
+"""The worker raises inside the step at the @timeout; the executor kills this much later."""
+
+_PARENTS_KEPT = 128
+_FANOUTS_KEPT = 16
+
+T = TypeVar("T")
+
+PutBlob = Callable[[bytes | bytearray], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What every task of a run is told. `parameters` is the packed manifest of the parameters.
+
+    `environments` (variables) and `resources` are by step; a step without any may be absent.
+    """
+
+    flow: str
+    run_id: str
+    datastore: str
+    parameters: bytes
+    origin_run_id: str | None = None
+    username: str = ""
+    tags: tuple[str, ...] = ()
+    environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    resources: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Items:
+    """A foreach's list as its children are told of it: item by item, or as a whole."""
+
+    each: PackedList | None
+    whole: bytes
+
+
+class JobFactory:
+    """Makes jobs out of launches.
+
+    Args:
+        graph: the flow.
+        facts: what all tasks of the run are told.
+        journal: the run's; holds the manifests that launches refer to.
+        put_blob: stores bytes and returns their digest.
+    """
+
+    def __init__(
+        self, graph: Graph, facts: RunFacts, journal: JournalReader, put_blob: PutBlob
+    ) -> None:
+        self._graph = graph
+        self._facts = facts
+        self._journal = journal
+        self._put_blob = put_blob
+        self._parents: dict[ResultRef, InputRef] = {}
+        self._items: dict[ResultRef, _Items] = {}
+        self._bundles: dict[ResultRef, str] = {}
+
+    def name(self, task: TaskKey, attempt: int) -> str:
+        """Name an attempt; unique among the attempts of all runs."""
+        return f"{self._facts.run_id}-{task.step}-{task.task_id}-{attempt}"
+
+    async def make(self, launch: Launch) -> Job:
+        """Build the job of an attempt.
+
+        Raises:
+            StoreError: the journal cannot be read, or the store did not take the inputs.
+        """
+        task, node, facts = launch.task, self._graph[launch.task.step], self._facts
+        inputs, inputs_digest = await self._inputs(launch)
+        items, items_whole = self._items_of(launch)
+        spec = TaskSpec(
+            flow=facts.flow,
+            run_id=facts.run_id,
+            step=task.step,
+            task_id=task.task_id,
+            attempt=launch.attempt,
+            datastore=facts.datastore,
+            frames=task.frames,
+            parameters=facts.parameters,
+            inputs=inputs,
+            inputs_digest=inputs_digest,
+            items=items,
+            items_whole=items_whole,
+            last_attempt=is_last_attempt(node, launch.attempt),
+            fallback=launch.fallback,
+            timeout_s=node.timeout_s,
+            origin_run_id=facts.origin_run_id,
+            username=facts.username,
+            tags=facts.tags,
+            environment=facts.environments.get(task.step, {}),
+        )
+        return Job(
+            name=self.name(task, launch.attempt),
+            spec=spec.pack(),
+            deadline_s=None if node.timeout_s is None else node.timeout_s + GRACE_S,
+            resources=facts.resources.get(task.step, {}),
+        )
+
+    async def _inputs(self, launch: Launch) -> tuple[list[InputRef], str | None]:
+        """Gather the parents, into the spec if they are few and small, else into a blob."""
+        refs = launch.inputs
+        if launch.task.step == self._graph.start:
+            return [], None  # its one input is the parameters, which every spec carries
+        if len(refs) <= INPUTS_IN_SPEC:
+            inputs = [self._parent(ref) for ref in refs]
+            if sum(len(i.manifest) for i in inputs) <= INPUT_BYTES_IN_SPEC:
+                return inputs, None
+        digest = self._bundles.get(refs[0]) if len(refs) == 1 else None
+        if digest is None:
+            digest = await self._put_blob(self._bundle(refs))
+        if len(refs) == 1:  # the siblings of a fan-out will ask for the same
+            _keep(self._bundles, refs[0], digest, limit=_FANOUTS_KEPT)
+        return [], digest
+
+    def _bundle(self, refs: Sequence[ResultRef]) -> bytearray:
+        bundle = PackedListBuilder(len(refs))
+        for ref in refs:
+            # Not by way of the cache: each is read once, and would push out what is shared.
+            parent = self._read_parent(ref)
+            bundle.add(msgpack.packb([parent.step, parent.task_id, parent.manifest]))
+        return bundle.finish()
+
+    def _items_of(self, launch: Launch) -> tuple[list[bytes], list[bool]]:
+        """Find the task's item at each foreach level, outermost first."""
+        items: list[bytes] = []
+        wholes: list[bool] = []
+        levels = (frame for frame in launch.task.frames if frame.is_foreach)
+        for frame, ref in zip(levels, launch.scope, strict=True):
+            found = self._items.get(ref) or self._keep_items(ref)
+            wholes.append(found.each is None)
+            items.append(found.whole if found.each is None else found.each[frame.index])
+        return items, wholes
+
+    def _parent(self, ref: ResultRef) -> InputRef:
+        found = self._parents.get(ref)
+        if found is None:
+            found = self._read_parent(ref)
+            _keep(self._parents, ref, found, limit=_PARENTS_KEPT)
+        return found
+
+    def _read_parent(self, ref: ResultRef) -> InputRef:
+        record = decode(self._journal.read(ref))
+        if not isinstance(record, SucceededRecord):
+            raise InvariantError(f"frame {ref} is no commit", story=[repr(record)[:500]])
+        return InputRef(record.task.step, record.task.task_id, record.manifest)
+
+    def _keep_items(self, ref: ResultRef) -> _Items:
+        entry = Manifest.unpack(self._parent(ref).manifest).items
+        if entry is None:
+            raise InvariantError(f"the foreach at frame {ref} has no items", story=[])
+        found = _Items(_readable(entry), msgpack.packb(entry.to_wire()))
+        _keep(self._items, ref, found, limit=_FANOUTS_KEPT)
+        return found
+
+
+def _keep(cache: dict[ResultRef, T], ref: ResultRef, value: T, *, limit: int) -> None:
+    """Add to a cache of at most `limit`; the oldest goes first, for a dict keeps its order."""
+    if len(cache) >= limit:
+        del cache[next(iter(cache))]
+    cache[ref] = value
+
+
+def _readable(entry: Entry) -> PackedList | None:
+    if entry.inline is None or entry.codec is not None:
+        return None
+    return PackedList(entry.inline)
