@@ -105,6 +105,7 @@ class FlowSpec:
         started = main is not None and hasattr(main, "__file__")
         if use_cli and started and sys.modules.get(type(self).__module__) is main:
             # By name: the command line stands far above the flow language, and imports it.
+            importlib.import_module("engine.worker.loader").adopt_main()
             importlib.import_module("engine.cli.flow_command").main(type(self))
 
     def __iter__(self) -> Iterator[Callable[..., Any]]:
