@@ -47,11 +47,14 @@ def _is_command(function: _Function) -> bool:
 
 
 def faults(paths: Iterable[Path]) -> list[str]:
-    return [
-        f"{path.relative_to(ROOT)}:{line}: {problem}"
-        for path in paths
-        for line, problem in too_large(path.read_text())
-    ]
+    found = []
+    for path in paths:
+        try:
+            problems = list(too_large(path.read_text()))
+        except SyntaxError as error:
+            problems = [(error.lineno or 1, f"cannot be read: {error.msg}")]
+        found += [f"{path.relative_to(ROOT)}:{line}: {problem}" for line, problem in problems]
+    return found
 
 
 def modules() -> list[Path]:
