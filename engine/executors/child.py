@@ -8,6 +8,7 @@ closed.
 
 import atexit
 import contextlib
+import faulthandler
 import io
 import logging
 import os
@@ -35,12 +36,14 @@ _FRESH_HANDLERS = (
 )
 
 
-def install_text_streams() -> None:
+def install_streams() -> None:
     """Make sys.stdout and sys.stderr line-buffered UTF-8 on descriptors 1 and 2.
 
     Done once in the zygote, which writes nothing: the children put their own pipes under the same
     descriptors and inherit empty buffers. Text that UTF-8 cannot hold is escaped, never an error.
+    A crash of native code writes its Python traceback there, too.
     """
+    faulthandler.enable(file=2)
     for name, fd in (("stdout", 1), ("stderr", 2)):
         raw = io.FileIO(fd, "w", closefd=False)
         stream = io.TextIOWrapper(

@@ -98,7 +98,7 @@ class ForkServer:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.close(null)
-        child.install_text_streams()
+        child.install_streams()
         self._poll.register(self._control, select.POLLIN)
         self._poll.register(self._wakeup, select.POLLIN)
         gc.collect()

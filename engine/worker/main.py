@@ -1,0 +1,156 @@
+"""What a zygote runs for each job, and the program that a spawned zygote or task is.
+
+    serve CONTROL REPORTS       a zygote that loads the flow itself; its boot comes by CONTROL
+    task SPEC REPORTS TOKEN     one task in an interpreter of its own; SPEC holds its boot, too
+
+Imports no asyncio, no click and no SDK: each task would pay.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, Self
+
+import msgpack
+
+from engine.errors import EngineError, UsageError
+from engine.executors.child import end, install_streams
+from engine.executors.process import ReportChannel, Target, exec_target
+from engine.executors.zygote import serve_spawned
+from engine.flow.decorators.specs import attach
+from engine.flow.lint import graph_of
+from engine.flow.spec import FlowSpec
+from engine.stores.taskspec import TaskSpec
+from engine.worker.execute import Program, run_attempt
+from engine.worker.loader import load
+
+_ROOT = str(Path(__file__).parents[2])
+# -P: a file of the user's directory must not stand for a module of ours. The package may lie
+# outside of the interpreter's own path, in a checkout.
+_START = (
+    f"import sys; sys.path.append({_ROOT!r}); from engine.worker.main import main; "
+    "main(sys.argv[1:])"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """How another interpreter comes by the flow.
+
+    `flow` is what `loader.load` takes, or the class pickled by value (a notebook's, a function's).
+    `decorators` are `--with` specs. With `isolation` "spawn" each task is an interpreter of its
+    own, and the zygote never loads the flow.
+    """
+
+    flow: str | bytes
+    decorators: tuple[str, ...] = ()
+    isolation: str = "fork"
+    sys_path: tuple[str, ...] = ()
+    cwd: str = ""
+
+    def pack(self) -> bytes:
+        fields = [self.flow, self.decorators, self.isolation, self.sys_path, self.cwd]
+        return bytes(msgpack.packb(fields))
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        flow, decorators, isolation, sys_path, cwd = msgpack.unpackb(data)
+        return cls(flow, tuple(decorators), isolation, tuple(sys_path), cwd)
+
+    @classmethod
+    def here(
+        cls, flow: str | bytes, decorators: Sequence[str] = (), *, isolation: str = "fork"
+    ) -> Self:
+        """A boot that finds modules and files as this process does."""
+        return cls(flow, tuple(decorators), isolation, tuple(sys.path), os.getcwd())
+
+
+def program_of(flow: type[FlowSpec], decorators: Sequence[str] = ()) -> Program:
+    """Prepare a flow for its tasks; `decorators` are `--with` specs.
+
+    Raises:
+        FlowError: the flow is not well formed.
+        UsageError: a spec cannot be read.
+    """
+    attached = attach(flow, decorators)
+    return Program(flow, graph_of(flow, attached), attached)
+
+
+def task_target(program: Program) -> Target:
+    """What runs one task of a loaded flow. Made once, before the first fork."""
+
+    def run_task(spec: bytes, report: ReportChannel) -> int:
+        outcome = run_attempt(program, TaskSpec.unpack(spec))
+        report(outcome.pack())
+        return 0 if outcome.failure is None else 1
+
+    return run_task
+
+
+def zygote_argv() -> list[str]:
+    """The program for `spawn_zygote`, whose boot is a packed `Boot`."""
+    return [sys.executable, "-P", "-c", _START, "serve"]
+
+
+def main(words: Sequence[str]) -> NoReturn:
+    """Be what `words` say; see the head of this module."""
+    if words[:1] == ["serve"] and len(words) == 3:
+        _serve(words[1:])
+    if words[:1] == ["task"] and len(words) == 4:
+        _be_task(int(words[1]), words[2:])
+    raise UsageError(f"the worker was started with {words!r}")
+
+
+def _serve(words: Sequence[str]) -> NoReturn:
+    server = serve_spawned(words)
+    data = server.await_boot()
+    if data is None:
+        sys.exit(0)
+    try:
+        target = _target(data)
+    except (EngineError, OSError) as error:
+        notes = getattr(error, "traceback", "")
+        server.fail_boot(f"the flow cannot be loaded in its own process: {error}\n{notes}".strip())
+        sys.exit(1)
+    server.serve(target)
+
+
+def _target(data: bytes) -> Target:
+    boot = Boot.unpack(data)
+    if boot.isolation == "fork":
+        return task_target(_load(boot))
+    become = exec_target([sys.executable, "-P", "-c", _START, "task"])
+
+    def run_task(spec: bytes, report: ReportChannel) -> int:
+        return become(msgpack.packb([data, spec]), report)
+
+    return run_task
+
+
+def _be_task(file: int, words: Sequence[str]) -> NoReturn:
+    install_streams()
+    report = ReportChannel.from_argv(words)
+    with os.fdopen(file, "rb") as source:
+        boot, spec = msgpack.unpackb(source.read())
+    end(task_target(_load(Boot.unpack(boot)))(spec, report))
+
+
+def _load(boot: Boot) -> Program:
+    """Load the flow as the process that made `boot` did.
+
+    Raises:
+        EngineError: it cannot be loaded, or is not sound.
+    """
+    if boot.cwd:
+        os.chdir(boot.cwd)
+    if boot.sys_path:
+        sys.path[:] = boot.sys_path
+    if isinstance(boot.flow, str):
+        flow = load(boot.flow)
+    else:
+        cloudpickle: Any = importlib.import_module("cloudpickle")  # Any: it has no types
+        flow = cloudpickle.loads(boot.flow)
+    return program_of(flow, boot.decorators)
