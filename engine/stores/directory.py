@@ -322,17 +322,21 @@ class BlobDirectory:
             actual = identity_of(fd)
             if actual.size_bytes < MAP_MIN_BYTES:
                 return memoryview(self._read_checked(fd, digest))
-            if self._always or actual != identity:
-                found = self._hash_file(fd, digest, actual)
-                if found != digest:
-                    raise BlobCorruptError(digest, expected=digest, actual=found)
-            else:
-                self._remember(digest, actual)
+            self._check(fd, digest, actual, identity)
             if len(self._mapped) < _mappings_max():
                 mapped = mmap.mmap(fd, actual.size_bytes, access=mmap.ACCESS_COPY)
                 self._mapped.add(mapped)
                 return memoryview(mapped)
             return memoryview(self._read_checked(fd, digest))
+
+    def check(self, digest: str, identity: FileIdentity | None = None) -> None:
+        """Hash the blob's bytes, unless its file is the one of `identity`.
+
+        Raises:
+            BlobNotFoundError, BlobCorruptError, StoreAccessError.
+        """
+        with self._open(digest) as fd:
+            self._check(fd, digest, identity_of(fd), identity)
 
     def verify(self, digest: str) -> None:
         """Hash the blob's bytes, whatever is known of its file.
@@ -379,6 +383,16 @@ class BlobDirectory:
         if found != digest:
             raise BlobCorruptError(digest, expected=digest, actual=found)
         return data
+
+    def _check(
+        self, fd: int, digest: str, actual: FileIdentity, identity: FileIdentity | None
+    ) -> None:
+        if actual == identity and not self._always:
+            self._remember(digest, actual)
+            return
+        found = self._hash_file(fd, digest, actual)
+        if found != digest:
+            raise BlobCorruptError(digest, expected=digest, actual=found)
 
     def _hash_file(self, fd: int, digest: str, identity: FileIdentity) -> str:
         """The file's digest, from memory if it is the file that this process hashed."""

@@ -188,15 +188,15 @@ class FrameReader:
             raise JournalDamagedError(self.path, offset=offset, problem="no sound frame is there")
         return payload
 
-    def scan(self, start: int = MAGIC_BYTES) -> Iterator[tuple[int, bytes]]:
-        """Yield (offset, payload) of each frame from `start`, which is a frame's offset.
+    def scan(self, start: int = 0) -> Iterator[tuple[int, bytes]]:
+        """Yield (offset, payload) of each frame from `start`: a frame's offset, or 0 for all.
 
         Raises:
             JournalDamagedError: a frame is damaged, and a sound one follows.
         """
-        self.position = start
+        self.position = base = max(start, MAGIC_BYTES)
         self.torn = None
-        window, base = b"", start
+        window = b""
         while True:
             if len(window) - (self.position - base) < HEAD_BYTES:
                 base = self.position

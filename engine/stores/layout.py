@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import DatastoreError, UnsafeNameError
-from engine.ids import safe_name
+from engine.ids import SAFE_NAME, safe_name
 from engine.stores.directory import BlobDirectory, access_error, new_file
 
 DIRECTORY_NAME = ".aflow"
@@ -93,7 +93,8 @@ class Layout:
 
 def _names(folder: Path) -> list[str]:
     try:
-        return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+        with os.scandir(folder) as entries:
+            return sorted(e.name for e in entries if SAFE_NAME.match(e.name) and e.is_dir())
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -1,0 +1,144 @@
+"""The tables of the local metadata database, its version, and opening it.
+
+The version is SQLite's `user_version`. An older database is brought up step by step, in one
+transaction; a later one is refused. Everything in it can be made again from the journals.
+"""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+from engine.errors import StoreAccessError, StoreError, StoreUnavailableError
+from engine.stores.directory import access_error
+
+BUSY_TIMEOUT_S = 60.0
+
+_REINDEX = "`aflow fsck --reindex` makes it again from the journals"
+_UPGRADES = (
+    # 0 -> 1. Times are microseconds since 1970, UTC; tags are JSON arrays of strings.
+    """
+    CREATE TABLE runs (
+        flow TEXT NOT NULL, run_id TEXT NOT NULL, status TEXT NOT NULL,
+        created_us INTEGER NOT NULL, ended_us INTEGER, user TEXT NOT NULL,
+        tags TEXT NOT NULL, system_tags TEXT NOT NULL, origin_run_id TEXT, reason TEXT,
+        host TEXT NOT NULL, pid INTEGER,
+        PRIMARY KEY (flow, run_id)
+    ) WITHOUT ROWID;
+    CREATE INDEX runs_by_time ON runs (created_us, run_id, flow);
+    CREATE TABLE tasks (
+        flow TEXT NOT NULL, run_id TEXT NOT NULL, step TEXT NOT NULL, task_id TEXT NOT NULL,
+        ordinal INTEGER NOT NULL, attempt INTEGER NOT NULL, status TEXT NOT NULL,
+        started_us INTEGER, ended_us INTEGER, result INTEGER,
+        reused INTEGER NOT NULL, caught INTEGER NOT NULL, failure BLOB,
+        PRIMARY KEY (flow, run_id, step, task_id)
+    ) WITHOUT ROWID;
+    CREATE INDEX tasks_by_ordinal ON tasks (flow, run_id, ordinal);
+    """,
+)
+VERSION = len(_UPGRADES)
+
+
+def connect(path: str, *, durability: str = "process") -> sqlite3.Connection:
+    """Open the database, making it or bringing it up to date. Many processes may do so at once.
+
+    Raises:
+        StoreAccessError, StoreUnavailableError: the file system refuses, or a lock is never freed.
+        StoreError: it is no database, damaged, or of a later version.
+    """
+    with sqlite_errors(path):
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise access_error(error, path, "open") from error
+        connection = sqlite3.connect(
+            path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+        try:
+            _use_wal(connection)
+            level = "FULL" if durability == "power" else "NORMAL"
+            connection.execute(f"PRAGMA synchronous = {level}")
+            _upgrade(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to WAL. The switch takes a lock that SQLite does not wait for, so wait here."""
+    pause = threading.Event()
+    for wait_s in (0.001 * 2**n for n in range(14)):  # 16 s in all; the switch takes 1 ms
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            pause.wait(wait_s)
+    connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _upgrade(connection: sqlite3.Connection, path: str) -> None:
+    version = _version(connection)
+    if version == VERSION:
+        return
+    if version > VERSION:
+        raise StoreError(
+            f"{path} is metadata of version {version}; this aflow reads version {VERSION}",
+            hint="use the aflow that wrote it, or a later one",
+        )
+    with transaction(connection):
+        # Another process may have done it while this one waited for the lock.
+        for upgrade in _UPGRADES[_version(connection) :]:
+            for statement in upgrade.split(";"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    with closing(connection.execute("PRAGMA user_version")) as cursor:
+        return int(cursor.fetchone()[0])
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """One write transaction. IMMEDIATE: a read that turns into a write could not wait its turn."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def sqlite_errors(path: str) -> Iterator[None]:
+    """SQLite's errors become the engine's."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise _translated(error, path) from error
+
+
+def _translated(error: sqlite3.DatabaseError, path: str) -> StoreError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StoreError(f"{path} is damaged: {error}", hint=_REINDEX)
+    if code in _AS_ERRNO:
+        problem = OSError(_AS_ERRNO[code], str(error))
+        return access_error(problem, path, "write to")
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM):
+        return StoreAccessError(path, doing="use", problem=str(error))
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StoreUnavailableError(
+            f"{path} stayed locked for {BUSY_TIMEOUT_S:.0f} s",
+            hint="another process holds it; if none should, end it",
+        )
+    return StoreError(f"{path} cannot be used: {error}", hint=_REINDEX)
+
+
+_AS_ERRNO = {sqlite3.SQLITE_FULL: 28, sqlite3.SQLITE_READONLY: 30}
