@@ -1,0 +1,178 @@
+"""The engine: where the parts of a run are chosen and joined. Contains no logic of its own.
+
+`Engine.run` is for programs that want the result, `stream` for those that want to watch. Nothing
+here installs a signal handler or needs the main thread, so a run can live in a notebook, a web
+server, a test, or inside another flow's step.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self, TypedDict, Unpack
+
+from engine import config as configuration
+from engine.config import Config
+from engine.executors.zygote import Zygote
+from engine.flow.spec import FlowSpec
+from engine.runtime.groups import unwrapped
+from engine.runtime.options import RunOptions
+from engine.runtime.result import FinishedRun
+from engine.runtime.run import Run
+from engine.runtime.stores import Stores, open_stores
+from engine.scheduler.progress import Observer, RunEvent
+
+
+class RunKeywords(TypedDict, total=False):
+    """Keywords of `Engine.run`, `run_sync`, `resume` and `stream`: the fields of RunOptions."""
+
+    params: Mapping[str, object]
+    max_workers: int
+    tags: tuple[str, ...]
+    decorators: tuple[str, ...]
+    on_failure: str
+    isolation: str
+    max_num_splits: int
+    resume_step: str
+
+
+class Engine:
+    """Runs flows on the stores of a configuration.
+
+    Args:
+        config: settings; by default those of the environment and the configuration files.
+    """
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or configuration.load()
+        self._stores: Stores | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the stores. Runs that are under way are their callers' to end first."""
+        if self._stores is not None:
+            stores, self._stores = self._stores, None
+            await stores.aclose()
+
+    async def execute(
+        self,
+        flow: type[FlowSpec],
+        options: RunOptions | None = None,
+        *,
+        observers: tuple[Observer, ...] = (),
+        zygote: Zygote | None = None,
+    ) -> FinishedRun:
+        """Run `flow` to its end and say how it went; a failed run is a result, not an error.
+
+        Args:
+            flow: the flow's class.
+            options: what the run is asked to do.
+            observers: called on this loop for each event of the run, in order.
+            zygote: a fork server that has the flow in memory; made if there is none.
+
+        Raises:
+            FlowError: the flow is not well formed.
+            ParameterError: a parameter does not fit.
+            StoreError: the stores do not work.
+            CancelledError: the caller was cancelled; by then no process of the run is left.
+        """
+        if self._stores is None:
+            self._stores = open_stores(self.config, create=True)
+        run = Run(flow, options or RunOptions(), self.config, self._stores)
+        return await run.execute(observers, zygote)
+
+    async def stream(
+        self, flow: type[FlowSpec], **keywords: Unpack[RunKeywords]
+    ) -> AsyncIterator[RunEvent]:
+        """Run `flow` and yield each event as it happens, the last a RunDone.
+
+        Leaving the loop early cancels the run once the generator is closed (`aclosing` says when).
+        """
+        events: asyncio.Queue[RunEvent | None] = asyncio.Queue()
+
+        async def work() -> None:
+            try:
+                await self.execute(flow, _options(keywords), observers=(events.put_nowait,))
+            finally:
+                events.put_nowait(None)
+
+        with unwrapped():
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(work(), name=f"run of {flow.__name__}")
+                try:
+                    while (event := await events.get()) is not None:
+                        yield event
+                except GeneratorExit:
+                    running.cancel()
+
+    @staticmethod
+    async def run(
+        flow: type[FlowSpec], *, config: Config | None = None, **keywords: Unpack[RunKeywords]
+    ) -> FinishedRun:
+        """Run `flow` to its end in the running loop.
+
+        Cancelling the awaiter cancels the run and leaves no process.
+
+        Raises:
+            RunFailedError: the run did not succeed; its `run` says how far it came.
+            FlowError, ParameterError, StoreError: as `execute`.
+        """
+        async with Engine(config) as engine:
+            finished = await engine.execute(flow, _options(keywords))
+        finished.raise_for_status()
+        return finished
+
+    @staticmethod
+    async def resume(
+        flow: type[FlowSpec],
+        run_id: str | None = None,
+        *,
+        config: Config | None = None,
+        **keywords: Unpack[RunKeywords],
+    ) -> FinishedRun:
+        """Start a run that goes on from run `run_id`, by default the flow's latest.
+
+        Raises:
+            NotFoundError: there is no such run.
+            RunFailedError: the new run did not succeed.
+        """
+        async with Engine(config) as engine:
+            finished = await engine.execute(flow, _options(keywords, resume=run_id or ""))
+        finished.raise_for_status()
+        return finished
+
+    @staticmethod
+    def run_sync(
+        flow: type[FlowSpec], *, config: Config | None = None, **keywords: Unpack[RunKeywords]
+    ) -> FinishedRun:
+        """`run` for code that is not async; in a running loop (a notebook) it has its own thread.
+
+        Raises:
+            RunFailedError: the run did not succeed.
+        """
+
+        def work() -> FinishedRun:
+            return asyncio.run(Engine.run(flow, config=config, **keywords))
+
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return work()
+        with ThreadPoolExecutor(1, "aflow run_sync") as pool:
+            return pool.submit(work).result()
+
+
+def _options(keywords: RunKeywords, *, resume: str | None = None) -> RunOptions:
+    fields: dict[str, Any] = dict(keywords)  # Any: each of its own type, checked by RunKeywords
+    fields["parameters"] = fields.pop("params", {})
+    return RunOptions(resume=resume, **fields)

@@ -1,0 +1,71 @@
+"""Where a resumed run starts from: another run's parameters and what it committed."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from engine.errors import NotFoundError, StoreError, UsageError
+from engine.flow.graph import Graph
+from engine.runtime.stores import Stores
+from engine.scheduler.journal import RunBeganRecord, decode
+from engine.scheduler.memo import Memo
+from engine.stores.journals import JournalReader
+from engine.stores.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A run to go on from. `parameters` is the packed manifest of its parameters."""
+
+    run_id: str
+    parameters: bytes
+    memo: Memo
+
+
+async def find_origin(stores: Stores, graph: Graph, run_id: str, step: str | None) -> Origin:
+    """Read the run to go on from; `run_id` may be "" for the flow's latest.
+
+    Raises:
+        NotFoundError: there is no such run.
+        UsageError: `step` is not a step of the flow.
+        StoreError: its journal cannot be read.
+    """
+    if step is not None and step not in graph.nodes:
+        raise UsageError(
+            f"flow {graph.flow} has no step {step!r}", hint=f"it has {', '.join(graph.nodes)}"
+        )
+    if not run_id:
+        run_id = await _latest(stores, graph.flow)
+    path = stores.layout.journal(graph.flow, run_id)
+    if not path.exists():
+        raise NotFoundError(
+            f"there is no run {graph.flow}/{run_id} in {stores.layout.root}",
+            hint=f"`aflow list {graph.flow}` lists its runs",
+        )
+    journal = JournalReader(str(path))
+    began = _began(journal, run_id)
+    rerun = () if step is None else (step,)
+    return Origin(run_id, began.parameters, _memo(journal, stores, rerun))
+
+
+async def _latest(stores: Stores, flow: str) -> str:
+    async for run in stores.metadata.runs(flow):
+        return run.run_id
+    raise NotFoundError(f"flow {flow} has no run to resume", hint="start one with `aflow run`")
+
+
+def _began(journal: JournalReader, run_id: str) -> RunBeganRecord:
+    for _, payload in journal.scan():
+        record = decode(payload)
+        if isinstance(record, RunBeganRecord):
+            return record
+        break
+    raise StoreError(f"the journal of run {run_id} does not begin with the run's start")
+
+
+def _memo(journal: JournalReader, stores: Stores, rerun: Iterable[str]) -> Memo:
+    def is_usable(packed: bytes) -> bool:
+        manifest = Manifest.unpack(packed)
+        entries = [*manifest.artifacts.values(), *([manifest.items] if manifest.items else [])]
+        return all(e.digest is None or stores.blobs.exists(e.digest) for e in entries)
+
+    return Memo(journal, rerun=rerun, is_usable=is_usable)

@@ -1,0 +1,277 @@
+"""One run: made of its parts, driven to its end, and put away."""
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from engine import config as configuration
+from engine.config import Config
+from engine.executors.local import LocalExecutor
+from engine.executors.zygote import Zygote
+from engine.flow.decorators.environment import Environment
+from engine.flow.decorators.resources import Resources
+from engine.flow.decorators.specs import Decorators, attach
+from engine.flow.graph import Graph
+from engine.flow.lint import graph_of
+from engine.flow.parameters import ParameterContext, constants_of, resolve
+from engine.flow.spec import FlowSpec
+from engine.ids import new_run_id
+from engine.runtime.groups import unwrapped
+from engine.runtime.options import RunOptions, RunSettings
+from engine.runtime.origin import Origin, find_origin
+from engine.runtime.recorder import Recorder
+from engine.runtime.result import FinishedRun
+from engine.runtime.stores import Stores
+from engine.runtime.zygotes import spawn_for
+from engine.scheduler.driver import Driver, DriverParts
+from engine.scheduler.jobs import JobFactory, RunFacts
+from engine.scheduler.journal import RunBeganRecord, SucceededRecord, decode
+from engine.scheduler.machine import Scheduler
+from engine.scheduler.progress import Observer, RunDone, RunEvent, TaskDone, TaskOutput
+from engine.stores.artifacts import save_values
+from engine.stores.journals import JournalReader, JournalWriter
+from engine.stores.leases import Lease
+from engine.stores.logs import LogBatch, LogWriter
+from engine.stores.manifest import Manifest
+from engine.stores.metadata.base import RunRecord
+from engine.worker.loader import target_of
+
+PARAMETERS_STEP = "_parameters"
+
+
+def now_us() -> int:
+    """Microseconds since 1970, UTC."""
+    return time.time_ns() // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """The open files of one run: only its one driver has them."""
+
+    run_id: str
+    created_us: int
+    journal: JournalWriter
+    reader: JournalReader
+    log: LogWriter
+
+
+class Run:
+    """One run of `flow`, from its id to its end. Use once.
+
+    Raises:
+        FlowError: the flow is not well formed.
+        UsageError: an option does not fit.
+    """
+
+    def __init__(
+        self, flow: type[FlowSpec], options: RunOptions, config: Config, stores: Stores
+    ) -> None:
+        self._flow = flow
+        self._options = options
+        self._config = config
+        self._stores = stores
+        self._settings = RunSettings.merge(options, config)
+        self._decorators = attach(flow, options.decorators)
+        self._graph = graph_of(flow, self._decorators)
+        self._end: TaskDone | None = None
+
+    async def execute(self, observers: tuple[Observer, ...], zygote: Zygote | None) -> FinishedRun:
+        """Run to the end; cancelled, first end everything that was started."""
+        executor: LocalExecutor | None = None
+        try:
+            origin = await self._find_origin()
+            parameters = origin.parameters if origin else self._resolve_parameters()
+            zygote = zygote or spawn_for(
+                self._flow, self._options.decorators, isolation=self._settings.isolation
+            )
+            executor = LocalExecutor(zygote)
+            with ExitStack() as stack:
+                folder = self._open_folder(stack)
+                began = self._began(folder, parameters, origin)
+                done = await self._drive(folder, began, executor, origin, observers)
+                return self._finished(folder, began, done)
+        finally:
+            if executor is not None:
+                await executor.aclose()
+            elif zygote is not None:
+                zygote.kill()
+
+    async def _find_origin(self) -> Origin | None:
+        options = self._options
+        if options.resume is None:
+            return None
+        return await find_origin(self._stores, self._graph, options.resume, options.resume_step)
+
+    def _resolve_parameters(self) -> Mapping[str, Any]:  # Any: of the parameters' types
+        context = ParameterContext(user_name=self._config.username, ds_type="local")
+        environ = configuration.parameter_variables()
+        values = resolve(self._flow, self._options.parameters, environ, context=context)
+        return {**constants_of(self._flow), **values}
+
+    def _open_folder(self, stack: ExitStack) -> _Folder:
+        """Choose the run's id, make its directory, take its lease and open its files."""
+        layout, flow = self._stores.layout, self._graph.flow
+        created_us = now_us()
+        run_id = new_run_id(created_us // 1000, secrets.randbits(30))
+        layout.create_run(flow, run_id)
+        lease = Lease.acquire(
+            str(layout.lock(flow, run_id)), run=f"{flow}/{run_id}", since_us=created_us
+        )
+        stack.callback(lease.release)
+        durability = self._config.durability
+        path = str(layout.journal(flow, run_id))
+        journal = JournalWriter(path, lease, durability=durability)
+        stack.callback(journal.close)
+        reader = JournalReader(path)
+        stack.callback(reader.close)
+        log = LogWriter(str(layout.log(flow, run_id)), durability=durability)
+        stack.callback(log.close)
+        if self._options.run_id_file is not None:
+            self._options.run_id_file.write_text(run_id)
+        return _Folder(run_id, created_us, journal, reader, log)
+
+    def _began(
+        self, folder: _Folder, parameters: bytes | Mapping[str, Any], origin: Origin | None
+    ) -> RunBeganRecord:
+        flow = self._graph.flow
+        if not isinstance(parameters, bytes):
+            entries = save_values(parameters, self._stores.blobs, step=PARAMETERS_STEP)
+            manifest = Manifest(flow, folder.run_id, PARAMETERS_STEP, "0", 0, entries)
+            parameters = manifest.pack()
+        return RunBeganRecord(
+            at_us=folder.created_us,
+            flow=flow,
+            run_id=folder.run_id,
+            parameters=parameters,
+            user=self._config.username,
+            host=socket.gethostname(),
+            tags=self._options.tags,
+            origin_run_id=origin.run_id if origin else None,
+            code={"target": target_of(self._flow)},
+            graph=_plain(self._graph),
+            slots=self._settings.max_workers,
+            on_failure=self._settings.on_failure,
+        )
+
+    async def _drive(
+        self,
+        folder: _Folder,
+        began: RunBeganRecord,
+        executor: LocalExecutor,
+        origin: Origin | None,
+        observers: Sequence[Observer],
+    ) -> RunDone:
+        recorder = Recorder(
+            self._stores.metadata, _record_of(began), lambda lines: folder.log.append(_logs(lines))
+        )
+        driver = Driver(
+            DriverParts(
+                scheduler=Scheduler(
+                    self._graph,
+                    slots=self._settings.max_workers,
+                    on_failure=self._settings.on_failure,
+                    max_splits=self._settings.max_num_splits,
+                ),
+                executor=executor,
+                journal=folder.journal,
+                jobs=JobFactory(self._graph, self._facts(began), folder.reader, self._put_blob),
+                began=began,
+                clock=now_us,
+                get_blob=self._get_blob,
+                observers=(recorder.observe, self._watch, *observers),
+                memo=origin.memo if origin else None,
+            )
+        )
+        with unwrapped():
+            async with asyncio.TaskGroup() as group:
+                group.create_task(recorder.run(), name=f"recorder of {began.run_id}")
+                try:
+                    return await driver.run()
+                finally:
+                    recorder.close()
+
+    def _facts(self, began: RunBeganRecord) -> RunFacts:
+        return RunFacts(
+            flow=began.flow,
+            run_id=began.run_id,
+            datastore=str(self._stores.layout.blobs),
+            parameters=began.parameters,
+            origin_run_id=began.origin_run_id,
+            username=began.user,
+            tags=began.tags,
+            environments=_environments(self._decorators),
+            resources=_resources(self._decorators),
+        )
+
+    async def _put_blob(self, data: bytes | bytearray) -> str:
+        digest, _ = await asyncio.to_thread(self._stores.blobs.write, [data])
+        return digest
+
+    async def _get_blob(self, digest: str) -> bytes:
+        return await asyncio.to_thread(self._stores.blobs.read, digest)
+
+    def _watch(self, event: RunEvent) -> None:
+        if isinstance(event, TaskDone) and event.task.step == self._graph.end:
+            self._end = event
+
+    def _finished(self, folder: _Folder, began: RunBeganRecord, done: RunDone) -> FinishedRun:
+        end = None
+        if self._end is not None:
+            record = decode(folder.reader.read(self._end.result))
+            if isinstance(record, SucceededRecord):
+                end = Manifest.unpack(record.manifest)
+        return FinishedRun(
+            flow=began.flow,
+            run_id=began.run_id,
+            status=done.status,
+            blobs=self._stores.blobs,
+            end=end,
+            reason=done.reason,
+            failure=done.failure,
+            failed_task=str(done.failed_task) if done.failed_task else None,
+            origin_run_id=began.origin_run_id,
+        )
+
+
+def _plain(graph: Graph) -> dict[str, Any]:  # Any: plain msgpack values
+    """The graph as values that msgpack takes and tools can read without this class."""
+    return {**asdict(graph), "nodes": {name: asdict(node) for name, node in graph.nodes.items()}}
+
+
+def _record_of(began: RunBeganRecord) -> RunRecord:
+    return RunRecord(
+        flow=began.flow,
+        run_id=began.run_id,
+        status="running",
+        created_us=began.at_us,
+        user=began.user,
+        tags=began.tags,
+        system_tags=(f"user:{began.user}", "runtime:dev"),
+        origin_run_id=began.origin_run_id,
+        host=began.host,
+        pid=os.getpid(),
+    )
+
+
+def _logs(outputs: Sequence[TaskOutput]) -> list[LogBatch]:
+    return [LogBatch(o.task.step, o.task.task_id, o.attempt, o.stream, o.lines) for o in outputs]
+
+
+def _environments(decorators: Decorators) -> dict[str, dict[str, str]]:
+    found = {
+        s: next((d for d in ds if isinstance(d, Environment)), None) for s, ds in decorators.items()
+    }
+    return {step: dict(d.vars) for step, d in found.items() if d is not None}
+
+
+def _resources(decorators: Decorators) -> dict[str, dict[str, object]]:
+    found = {
+        s: next((d for d in ds if isinstance(d, Resources)), None) for s, ds in decorators.items()
+    }
+    return {step: asdict(d) for step, d in found.items() if d is not None}
