@@ -65,6 +65,7 @@ class ParameterContext:
     configs: Mapping[str, object] = field(default_factory=dict)
 
 
+@dataclass(eq=False, repr=False)
 class Parameter:
     """A value that a run is started with: `alpha = Parameter("alpha", default=0.1)`.
 
@@ -78,25 +79,25 @@ class Parameter:
         separator: cuts the text into a list of texts.
     """
 
-    def __init__(
-        self,
-        name: str,
-        default: Any = None,  # Any: of the parameter's type, or a function that makes one
-        type: object = None,
-        help: str | None = None,
-        required: bool | None = None,
-        show_default: bool = True,
-        separator: str | None = None,
-    ) -> None:
-        self.name = name
-        self.default = default
-        self.declared_type = type
-        self.help = help
-        self.required = bool(required)
-        self.show_default = bool(show_default)
-        self.separator = separator
-        self.attribute = ""
+    name: str
+    default: Any = None  # Any: of the parameter's type, or a function that makes one
+    type: Any = None  # Any: a class of `_TYPES`, or JSONType; whatever was given, until checked
+    help: str | None = None
+    required: bool | None = None
+    show_default: bool = True
+    separator: str | None = None
+    attribute: str = field(default="", init=False)
+
+    def __post_init__(self) -> None:
         self._place = caller()
+        if self.type is None:
+            self.type = self._inferred()
+
+    def _inferred(self) -> object:
+        if self.default is None or self.separator is not None or callable(self.default):
+            return str
+        kind = type_of(self.default)
+        return kind if kind in _TYPES else JSONType
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.attribute = self.attribute or name
@@ -117,16 +118,6 @@ class Parameter:
     def where(self) -> str:
         """ "file:line  source" of the declaration."""
         return place(*self._place)
-
-    @property
-    def type(self) -> object:
-        """str, int, float, bool or JSONType."""
-        if self.declared_type is not None:
-            return self.declared_type
-        if self.default is None or self.separator is not None or callable(self.default):
-            return str
-        kind = type_of(self.default)
-        return kind if kind in _TYPES else JSONType
 
     @property
     def type_name(self) -> str:
