@@ -3,7 +3,6 @@
 Nothing is unpickled here: lists of foreach items are looked into, because their layout is msgpack.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -13,6 +12,7 @@ from engine.stores.artifacts import PACKED, inline_view, read_entry, unpack_entr
 from engine.stores.directory import BlobDirectory
 from engine.stores.manifest import Entry, Manifest
 from engine.stores.packed import PackedList
+from engine.stores.threads import in_thread
 
 PAGE = 100
 
@@ -56,7 +56,7 @@ async def check_async(
 ) -> AsyncIterator[Damage]:
     """As `check`, in a thread."""
     found = check(manifests, directory, read_data=read_data)
-    while page := await asyncio.to_thread(lambda: list(islice(found, PAGE))):
+    while page := await in_thread(lambda: list(islice(found, PAGE))):
         for damage in page:
             yield damage
 

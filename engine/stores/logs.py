@@ -5,7 +5,6 @@ the body. The head, msgpack [step, task_id, attempt, stream, first_us, last_us, 
 is decoded of a frame that a query does not want; the body is msgpack [[at_us, text], ...].
 """
 
-import asyncio
 import re
 import struct
 from collections import deque
@@ -18,6 +17,7 @@ import msgpack
 from engine.errors import NotFoundError, UsageError
 from engine.stores.frames import FrameReader, FrameWriter
 from engine.stores.layout import Layout
+from engine.stores.threads import in_thread
 
 LOG_MAGIC = b"AFG1"
 PAGE_RECORDS = 1000
@@ -231,11 +231,11 @@ class LocalLogStore:
     async def append(self, flow: str, run_id: str, batches: Sequence[LogBatch]) -> None:
         writer = self._writers.get((flow, run_id))
         if writer is None:
-            writer = self._writers[flow, run_id] = await asyncio.to_thread(self._open, flow, run_id)
+            writer = self._writers[flow, run_id] = await in_thread(self._open, flow, run_id)
         writer.append(batches)
 
     async def page(self, flow: str, run_id: str, query: LogQuery, *, position: int = 0) -> LogPage:
-        return await asyncio.to_thread(self.page_now, flow, run_id, query, position)
+        return await in_thread(self.page_now, flow, run_id, query, position)
 
     def page_now(self, flow: str, run_id: str, query: LogQuery, position: int = 0) -> LogPage:
         """As `page`, for callers without a loop."""

@@ -6,7 +6,6 @@ transaction between pages. `LocalMetadataSync` is for callers without a loop; `L
 the same calls in threads.
 """
 
-import asyncio
 import json
 import sqlite3
 import threading
@@ -22,6 +21,7 @@ from engine.errors import NotFoundError
 from engine.stores.metadata.base import RunRecord, TaskRecord
 from engine.stores.metadata.schema import connect, sqlite_errors, transaction
 from engine.stores.metadata.tags import merged_tags
+from engine.stores.threads import in_thread
 
 PAGE = 500
 
@@ -229,7 +229,7 @@ def _conditions(wanted: Mapping[str, object]) -> tuple[list[str], list[object]]:
 
 
 async def _in_threads(found: Iterator[_Record]) -> AsyncIterator[_Record]:
-    while page := await asyncio.to_thread(lambda: list(islice(found, PAGE))):
+    while page := await in_thread(lambda: list(islice(found, PAGE))):
         for record in page:
             yield record
 
@@ -241,16 +241,16 @@ class LocalMetadata:
         self.sync = LocalMetadataSync(path, durability=durability)
 
     async def put_runs(self, runs: Collection[RunRecord]) -> None:
-        await asyncio.to_thread(self.sync.put_runs, runs)
+        await in_thread(self.sync.put_runs, runs)
 
     async def put_tasks(self, tasks: Collection[TaskRecord]) -> None:
-        await asyncio.to_thread(self.sync.put_tasks, tasks)
+        await in_thread(self.sync.put_tasks, tasks)
 
     async def flows(self) -> Sequence[str]:
-        return await asyncio.to_thread(self.sync.flows)
+        return await in_thread(self.sync.flows)
 
     async def run(self, flow: str, run_id: str) -> RunRecord | None:
-        return await asyncio.to_thread(self.sync.run, flow, run_id)
+        return await in_thread(self.sync.run, flow, run_id)
 
     async def runs(
         self,
@@ -265,10 +265,10 @@ class LocalMetadata:
             yield run
 
     async def steps(self, flow: str, run_id: str) -> Sequence[str]:
-        return await asyncio.to_thread(self.sync.steps, flow, run_id)
+        return await in_thread(self.sync.steps, flow, run_id)
 
     async def task(self, flow: str, run_id: str, step: str, task_id: str) -> TaskRecord | None:
-        return await asyncio.to_thread(self.sync.task, flow, run_id, step, task_id)
+        return await in_thread(self.sync.task, flow, run_id, step, task_id)
 
     async def tasks(
         self, flow: str, run_id: str, step: str | None = None, *, status: str | None = None
@@ -279,10 +279,10 @@ class LocalMetadata:
     async def change_tags(
         self, flow: str, run_id: str, *, add: Collection[str], remove: Collection[str]
     ) -> RunRecord:
-        return await asyncio.to_thread(self.sync.change_tags, flow, run_id, add=add, remove=remove)
+        return await in_thread(self.sync.change_tags, flow, run_id, add=add, remove=remove)
 
     async def delete_run(self, flow: str, run_id: str) -> None:
-        await asyncio.to_thread(self.sync.delete_run, flow, run_id)
+        await in_thread(self.sync.delete_run, flow, run_id)
 
     async def aclose(self) -> None:
-        await asyncio.to_thread(self.sync.close)
+        await in_thread(self.sync.close)

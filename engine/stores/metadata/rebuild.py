@@ -4,7 +4,6 @@ What a journal's payload means is decoded by a function that is handed in, becau
 belongs to the scheduler, which stands above the stores.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -12,6 +11,7 @@ from engine.errors import NotFoundError, StoreError
 from engine.stores.journals import JournalReader, run_holder
 from engine.stores.layout import Layout
 from engine.stores.metadata.base import MetadataStore, RunRecord, TaskRecord
+from engine.stores.threads import in_thread
 
 BATCH = 500
 
@@ -94,7 +94,7 @@ async def rebuild(
     for flow in layout.flows():
         for run_id in layout.run_ids(flow):
             try:
-                found = await asyncio.to_thread(_read, layout, flow, run_id, decode)
+                found = await in_thread(_read, layout, flow, run_id, decode)
             except (StoreError, NotFoundError) as error:
                 problems[f"{flow}/{run_id}"] = error.message
                 continue

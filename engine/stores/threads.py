@@ -1,0 +1,18 @@
+"""Runs a blocking call of a local store in a thread of the caller's loop.
+
+Readers without a loop use the synchronous half of the same modules, and must not pay for the import
+of asyncio, 30 ms: so it is imported here, by the first call that has a loop.
+"""
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+async def in_thread(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call `function` in a thread and wait for it; its context is the caller's."""
+    import asyncio  # noqa: PLC0415  # a running loop has imported it already
+
+    return await asyncio.to_thread(function, *args, **kwargs)
