@@ -410,14 +410,10 @@ def _profile_layers(documents: Sequence[Document], profile: str | None) -> list[
     return layers
 
 
-def parameters(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The flow parameters that `AFLOW_PARAMETER_<NAME>` gives, by lower-case name."""
+def parameter_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables that give flow parameters, `AFLOW_PARAMETER_<NAME>`, with their values."""
     environ = os.environ if environ is None else environ
-    return {
-        name.removeprefix(PARAMETER_PREFIX).lower(): value
-        for name, value in environ.items()
-        if name.startswith(PARAMETER_PREFIX)
-    }
+    return {name: value for name, value in environ.items() if name.startswith(PARAMETER_PREFIX)}
 
 
 @dataclass(frozen=True, slots=True)
