@@ -5,6 +5,8 @@ Attaching makes a mapping and leaves the user's class as it is.
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import fields as fields_of
+from dataclasses import is_dataclass
 
 from engine import plugins
 from engine.errors import EngineError, UsageError
@@ -39,16 +41,15 @@ def parse_spec(text: str) -> StepDecorator:
                 hint=f"for example: --with {name}:{_example(kind)}",
             )
         fields[field.strip()] = _value(value.strip())
-    try:
-        return kind(**fields)
-    except TypeError:
-        known = list(getattr(kind, "__dataclass_fields__", ()))
-        unknown = [f for f in fields if f not in known]
+    known = _fields(kind)
+    unknown = [f for f in fields if f not in known]
+    if unknown:
         raise UsageError(
             f"--with {text}: @{name} has no attribute {listed(map(repr, unknown))}",
-            hint=(did_you_mean(unknown[0], known) if unknown else None)
-            or f"it has {listed(known)}",
-        ) from None
+            hint=did_you_mean(unknown[0], known) or f"it has {listed(known)}",
+        )
+    try:
+        return kind(**fields)
     except EngineError as error:
         raise UsageError(f"--with {text}: {error.message}", hint=error.hint) from error
 
@@ -120,5 +121,9 @@ def _value(text: str) -> object:
         return words.get(text, text)
 
 
+def _fields(kind: type[StepDecorator]) -> list[str]:
+    return [f.name for f in fields_of(kind)] if is_dataclass(kind) else []
+
+
 def _example(kind: type[StepDecorator]) -> str:
-    return f"{next(iter(getattr(kind, '__dataclass_fields__', {'name': 0})))}=VALUE"
+    return f"{next(iter(_fields(kind)), 'NAME')}=VALUE"
