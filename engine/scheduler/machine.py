@@ -122,6 +122,11 @@ class Scheduler:
         return self._in_flight
 
     @property
+    def kept(self) -> int:
+        """How many tasks and open fan-outs are held: what memory goes by."""
+        return len(self._live) + len(self._open)
+
+    @property
     def failed_task(self) -> TaskKey | None:
         """The task whose failure stopped the run."""
         return self._failed_task
