@@ -6,6 +6,7 @@ fails when the name is taken; so a reader sees a whole blob or none. Temporary n
 
 import asyncio
 import os
+import stat
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -65,9 +66,12 @@ class LocalBlobStore:
         path = self._path(key)
         with _errors(path, "read", key):
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            with open(fd, "rb", buffering=0) as file:
-                file.seek(start)
-                return file.read() if length is None else _read_up_to(file.fileno(), length)
+            try:
+                size = os.fstat(fd).st_size
+                os.lseek(fd, start, os.SEEK_SET)
+                return _read_up_to(fd, size if length is None else length)
+            finally:
+                os.close(fd)
 
     def _put(self, key: str, parts: Sequence[Buffer], if_absent: bool) -> bool:
         path = self._path(key)
@@ -110,6 +114,8 @@ class LocalBlobStore:
             return None
         except OSError as error:
             raise access_error(error, path, "read") from error
+        if not stat.S_ISREG(found.st_mode):
+            return None
         return BlobInfo(key, found.st_size, found.st_mtime_ns // 1000)
 
     def _delete(self, keys: Collection[str]) -> None:

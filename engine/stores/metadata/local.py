@@ -31,6 +31,7 @@ _Record = TypeVar("_Record")
 _RUN = [field.name for field in fields(RunRecord)]
 _TASK = [field.name for field in fields(TaskRecord)]
 _TAGS = ("tags", "system_tags")
+_REUSED, _CAUGHT = _TASK.index("reused"), _TASK.index("caught")  # side by side, in this order
 _run_values = attrgetter(*_RUN)
 _task_row = attrgetter(*_TASK)
 _PUT_RUN = (
@@ -63,13 +64,14 @@ def _run_record(row: Row) -> RunRecord:
 
 
 def _task_record(row: Row) -> TaskRecord:
-    values = dict(zip(_TASK, row, strict=True))
-    values["reused"], values["caught"] = bool(values["reused"]), bool(values["caught"])
-    return TaskRecord(**values)
+    flags = bool(row[_REUSED]), bool(row[_CAUGHT])
+    return TaskRecord(*(row[:_REUSED] + flags + row[_CAUGHT + 1 :]))
 
 
 class LocalMetadataSync:
     """The methods of MetadataStore without `async`. One connection, used by any thread in turn.
+
+    It is opened by the first call, so that making one costs and fails nothing.
 
     Raises:
         StoreAccessError, StoreUnavailableError, StoreError: from every method, see schema.connect.
@@ -77,8 +79,9 @@ class LocalMetadataSync:
 
     def __init__(self, path: Path | str, *, durability: str = "process") -> None:
         self._path = str(path)
+        self._durability = durability
         self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = connect(self._path, durability=durability)
+        self._connection: sqlite3.Connection | None = None
 
     def put_runs(self, runs: Collection[RunRecord]) -> None:
         with self._writing() as connection:
@@ -183,7 +186,7 @@ class LocalMetadataSync:
     def _using(self) -> Iterator[sqlite3.Connection]:
         with self._lock, sqlite_errors(self._path):
             if self._connection is None:
-                raise sqlite3.ProgrammingError("it has been closed")
+                self._connection = connect(self._path, durability=self._durability)
             yield self._connection
 
     @contextmanager
