@@ -20,7 +20,7 @@ from engine.flow.spec import FlowSpec, steps_of
 from engine.flow.words import did_you_mean, listed
 
 _OURS = str(Path(__file__).parent.parent)
-_IMPORTLIB = "<frozen importlib"
+_IMPORTLIB = ("<frozen importlib", str(Path(importlib.__file__).parent))
 _FORMS = "a flow is named as FILE.py, FILE.py:FLOW or PACKAGE.MODULE:FLOW"
 
 _executed: dict[str, tuple[bytes, ModuleType]] = {}  # by real path: the source, and what it made
@@ -271,7 +271,7 @@ def _near_file(file: Path) -> str | None:
 
 
 def _is_hidden(frame: traceback.FrameSummary) -> bool:
-    return frame.filename.startswith((_OURS, _IMPORTLIB))
+    return frame.filename.startswith((_OURS, *_IMPORTLIB))
 
 
 def _where(cause: BaseException, frames: list[traceback.FrameSummary]) -> str | None:
