@@ -4,9 +4,13 @@
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = (
+    False  # typing's own costs more than the rest of this module; checkers know the name
+)
 if TYPE_CHECKING:
+    from typing import Any
+
     from engine.errors import EngineError as EngineError
     from engine.errors import FlowError as FlowError
     from engine.errors import ParameterError as ParameterError
@@ -52,7 +56,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *_HOME_OF]
 
 
-def __getattr__(name: str) -> Any:  # Any: each name has its own type, see TYPE_CHECKING
+def __getattr__(name: str) -> "Any":  # Any: each name has its own type, see TYPE_CHECKING
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(_HOME_OF[name]), name)

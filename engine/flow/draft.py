@@ -1,6 +1,6 @@
 """A flow as it is written, before anything is known to be right about it."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from engine.errors import FlowError
 from engine.flow.decorators.base import StepMark, mark_of
@@ -10,8 +10,7 @@ from engine.flow.shape import Edges
 from engine.flow.spec import FlowSpec, steps_of
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """What the source says. `start` and `end` are None if no step is one of them."""
 
     cls: type[FlowSpec]

@@ -22,7 +22,7 @@ VALUE_MAX_BYTES = 2**20
 
 RESERVED_NAMES = frozenset(
     (
-        *("help", "with", "tag", "tags", "namespace", "user-namespace", "datastore", "metadata"),
+        *("help", "with", "tag", "tags", "namespace", "user-namespace"),
         *("run-id", "task-id", "run-id-file", "runner-attribute-file", "max-workers"),
         *("max-num-splits", "max-log-size", "params", "decospecs", "obj"),
     )

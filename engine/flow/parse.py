@@ -8,10 +8,9 @@ import ast
 import linecache
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from types import FunctionType
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from engine.errors import FlowError
 from engine.flow.decorators.base import place
@@ -20,8 +19,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
-@dataclass(frozen=True, slots=True)
-class NextCall:
+class NextCall(NamedTuple):
     """One call of self.next in a step's source.
 
     `odd` are the arguments that cannot be read without running the step, as source text;
@@ -37,8 +35,7 @@ class NextCall:
     is_last: bool
 
 
-@dataclass(frozen=True, slots=True)
-class StepSource:
+class StepSource(NamedTuple):
     """A step as it is written; `line` is that of its `def`.
 
     `assigned` maps the names of `self.x = value` to lines and values; None for a value that is not

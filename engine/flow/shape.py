@@ -6,12 +6,12 @@ passes the same splits, so each step has one stack of them.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from engine.flow.words import listed
 
 
-@dataclass(frozen=True, slots=True)
-class Edges:
+class Edges(NamedTuple):
     """Where a step leads, as far as the shape depends on it."""
 
     next: tuple[str, ...]
@@ -23,8 +23,7 @@ class Edges:
         return self.is_foreach or len(self.next) > 1
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(NamedTuple):
     """What is wrong with the shape, at which step."""
 
     step: str
@@ -32,7 +31,7 @@ class Fault:
     hint: str
 
 
-@dataclass(slots=True)
+@dataclass
 class Shape:
     """`parents`: the splits open around each step, outermost first. `order`: steps, each after all
     that lead to it."""

@@ -1,3 +1,4 @@
+import pickle
 import sys
 from collections.abc import Iterator
 from types import ModuleType
@@ -475,3 +476,12 @@ def test_inputs_can_be_iterated_more_than_once() -> None:
         return (i.x for i in inputs)
 
     assert (sum(total()), sum(total())) == (3, 3)
+
+
+def test_a_flow_object_can_be_sent_to_another_process_by_the_step() -> None:
+    flow = bound(Training, {"x": [1]}, frames=FRAMES[:1], items=("item",))
+    flow.fresh = 2
+
+    copy = pickle.loads(pickle.dumps(flow))
+
+    assert (copy.x, copy.fresh, copy.input, copy.index) == ([1], 2, "item", 2)
