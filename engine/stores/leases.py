@@ -62,8 +62,12 @@ class Lease:
         try:
             with _looking(path, fcntl.LOCK_EX):
                 fd = _take(path, run)
-                os.ftruncate(fd, 0)
-                os.pwrite(fd, json.dumps(asdict(holder)).encode(), 0)
+                try:
+                    os.ftruncate(fd, 0)
+                    os.pwrite(fd, json.dumps(asdict(holder)).encode(), 0)
+                except BaseException:
+                    os.close(fd)
+                    raise
         except OSError as error:
             raise access_error(error, path, "lock") from error
         return cls(path, fd, holder)
