@@ -200,7 +200,7 @@ class Run:
         return RunFacts(
             flow=began.flow,
             run_id=began.run_id,
-            datastore=str(self._stores.layout.blobs),
+            datastore=str(self._stores.layout.root),
             parameters=began.parameters,
             origin_run_id=began.origin_run_id,
             username=began.user,
