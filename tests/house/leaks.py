@@ -20,7 +20,7 @@ from typing import Any
 GRACE_S = 2.0
 """How long what is ending already may take: FAULTS.md lets orphans live this long."""
 
-MARK = "AFLOW_HOUSE_TEST"
+MARK = "TESTED_BY"  # not AFLOW_...: an unknown setting would be an error
 _SPAWNING = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
 
 
