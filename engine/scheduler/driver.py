@@ -90,6 +90,7 @@ class Driver:
         self._scheduler = parts.scheduler
         self._ledger = Ledger(parts.journal, parts.observers, parts.clock)
         self._inbox: asyncio.Queue[Sequence[_News]] = asyncio.Queue()
+        self._todo: deque[_News] = deque()  # taken from the inbox, and not handled
         self._emptied = asyncio.Event()
         self._flights = Flights(parts.get_blob)
         self._timers: dict[tuple[TaskKey, int], asyncio.TimerHandle] = {}
@@ -176,7 +177,8 @@ class Driver:
 
     async def _settle(self, news: Iterable[_News]) -> None:
         """Handle news in order and perform what follows, until nothing more follows at once."""
-        todo, orders, handled = deque(news), _Orders(), 0
+        todo, orders, handled = self._todo, _Orders(), 0
+        todo.extend(news)
         while todo and self._done is None:
             item: _News | None = todo.popleft()
             if isinstance(item, JobEnded):
@@ -363,11 +365,12 @@ class Driver:
         with suppress(Exception):  # the executor may be broken too; the first error is raised
             await self._parts.executor.cancel(self._flights.names(), reason=reason)
             while self._flights:
-                for news in await self._receive():
+                for news in self._todo or await self._receive():
                     if isinstance(news, JobEnded):
                         self._flights.drop(news.name)
                     elif isinstance(news, ExecutorLost):
                         self._flights.clear()
+                self._todo.clear()
         self._done = self._outcome("failed", reason)
         self._ledger.close_anyhow(self._done)
         return self._done

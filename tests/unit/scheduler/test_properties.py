@@ -151,7 +151,7 @@ class Play:
         return TaskSucceeded(key, attempt, Transition(node.next, width), self.committed[key])
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     data=st.data(),
     graph=FLOWS,
