@@ -1,4 +1,4 @@
-"""How a process ended, in words. Pure, but for the kernel's count of out-of-memory kills."""
+"""How a process ended by itself, and what is known about why."""
 
 import os
 import re
@@ -8,14 +8,6 @@ from pathlib import Path
 from engine.executors.base import Exit, ExitKind
 
 _OOM_KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
-_MEANING: dict[int, str] = {
-    signal.SIGSEGV: "segmentation fault: native code read or wrote memory that is not its own",
-    signal.SIGBUS: "bus error: a mapped file shrank, or shared memory ran out",
-    signal.SIGABRT: "aborted: native code found itself in a state that must not be",
-    signal.SIGILL: "illegal instruction: native code built for another processor",
-    signal.SIGFPE: "arithmetic error in native code",
-    signal.SIGXCPU: "the limit on CPU time",
-}
 
 
 def oom_kills() -> int:
@@ -32,29 +24,17 @@ def describe(status: int, *, peak_kib: int, out_of_memory: bool = False) -> Exit
 
     Args:
         status: as `os.wait` gives it.
-        peak_kib: the most memory it had resident.
-        out_of_memory: the kernel has lately killed processes for want of memory.
+        peak_kib: the most memory it had resident, in KiB.
+        out_of_memory: the kernel has lately killed a process for want of memory.
     """
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
-        return Exit(ExitKind.CODE, code, f"the process exited with code {code} by itself")
-    number = -code
-    name = _signal_name(number)
-    meaning = _MEANING.get(number, "")
-    if number == signal.SIGKILL:
-        peak = f"at its peak it held {_size(peak_kib)}"
-        if out_of_memory:
-            meaning = f"out of memory; {peak}"
-        else:
-            meaning = f"by somebody outside of aflow; {peak}"
-    return Exit(ExitKind.SIGNAL, number, f"killed by {name}" + (f" ({meaning})" if meaning else ""))
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return f"signal {number}"
+        return Exit(ExitKind.CODE, code)
+    detail = ""
+    if -code == signal.SIGKILL:
+        who = "the kernel ran out of memory" if out_of_memory else "not by aflow"
+        detail = f"{who}; the process held {_size(peak_kib)} at its peak"
+    return Exit(ExitKind.SIGNAL, -code, detail)
 
 
 def _size(kib: int) -> str:

@@ -12,6 +12,7 @@ import signal
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -22,6 +23,10 @@ from engine.executors.wire import Kind, WireFrame
 SHUTDOWN_MAX_S = 5.0
 _LAUNCHES_PER_TURN = 4  # then look at who died: an ended task is told within some 2 ms
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+
+
+def _nothing() -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +72,16 @@ class ForkServer:
         """Tell the executor that nothing can be served."""
         self._control.sendall(wire.encode(Kind.BOOT_FAILED, payload=message.encode()))
 
-    def serve(self, target: process.Target) -> NoReturn:
-        """Serve until the executor closes its end or dies; then kill everything and exit."""
+    def serve(self, target: process.Target, warm_up: Callable[[], None] = _nothing) -> NoReturn:
+        """Serve until the executor closes its end or dies; then kill everything and exit.
+
+        `warm_up` is called first, to make the tasks cheaper.
+        """
         try:
             self._prepare()
+            warm_up()
+            gc.collect()
+            gc.freeze()  # a collection in a child must not touch, and so copy, the zygote's pages
             self._reply(Kind.READY)
             self._flush()
             while self._turn(target):
@@ -86,23 +97,12 @@ class ForkServer:
         self._engine_fds += (self._wakeup, write_end)
         os.set_blocking(self._wakeup, False)
         os.set_blocking(write_end, False)
-        for number in (signal.SIGCHLD, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)  # SIG_IGN would not wake the poll
-        for number in (signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # the executor decides when tasks end
-        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        # SIGTERM wakes the poll to look for the parent: the death of its thread alone is no end.
-        process.die_with_parent(signal.SIGTERM)
+        child.prepare(write_end)
+        # Wakes the poll to look for the parent: the death of its thread alone is no end.
+        process.die_with_parent(signal.SIGCHLD)
         process.adopt_orphans()
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        os.close(null)
-        child.install_streams()
         self._poll.register(self._control, select.POLLIN)
         self._poll.register(self._wakeup, select.POLLIN)
-        gc.collect()
-        gc.freeze()  # a collection in a child must not touch, and so copy, the zygote's pages
 
     def _turn(self, target: process.Target) -> bool:
         """Do what there is to do; False when the executor is gone."""

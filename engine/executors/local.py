@@ -179,7 +179,7 @@ class LocalExecutor:
             self._outbox.put(wire.encode(Kind.KILL_JOB, job.token, grace))
 
     def _time_out(self, job: _Running) -> None:
-        detail = f"killed at its deadline, {job.deadline_s:g} s after its start"
+        detail = f"{job.deadline_s:g} s after its start"
         self._kill(job, Exit(ExitKind.TIMED_OUT, detail=detail))
         self._outbox.flush()
 

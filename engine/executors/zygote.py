@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from engine.errors import ExecutorError
@@ -61,8 +61,12 @@ class Zygote:
             time.sleep(0.001)  # noqa: TID251 (for callers without a loop)
 
 
-def fork_zygote(target: Target) -> Zygote:
+def fork_zygote(target: Target, warm_up: Callable[[], None] | None = None) -> Zygote:
     """Fork a zygote that runs `target` for each job, from this process as it is now.
+
+    Args:
+        target: runs in each task's process.
+        warm_up: runs once in the zygote, before its first task.
 
     Raises:
         ExecutorError: this process has other threads, whose locks a fork would leave locked.
@@ -82,7 +86,8 @@ def fork_zygote(target: Target) -> Zygote:
             os.setsid()
             control.close()
             reports.close()
-            ForkServer(its_control, its_reports).serve(target)
+            server = ForkServer(its_control, its_reports)
+            server.serve(target, warm_up) if warm_up else server.serve(target)
         finally:
             os._exit(1)
     its_control.close()

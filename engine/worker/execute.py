@@ -92,14 +92,18 @@ class _Attempt:
 
     def _run_step(self) -> None:
         spec, node = self._spec, self._node
-        os.environ.update(spec.environment)  # noqa: TID251 (@environment: the task's own process)
+        if spec.environment:
+            os.environ.update(spec.environment)  # noqa: TID251 (@environment, in its own process)
         current._bind(**_facts(self._program, spec, self._context.parameter_names))
         step: Callable[..., object] = getattr(self._flow, spec.step)
         arguments = []
         if node.is_join:
             arguments.append(self._context.inputs(self._closed_foreach()))
-        with _time_limit(spec.timeout_s, spec.step):
+        if spec.timeout_s is None:
             step(*arguments)
+        else:
+            with _time_limit(spec.timeout_s, spec.step):
+                step(*arguments)
 
     def _closed_foreach(self) -> str | None:
         split = self._node.join_of
@@ -227,15 +231,12 @@ def _facts(program: Program, spec: TaskSpec, parameter_names: list[str]) -> dict
 
 
 @contextmanager
-def _time_limit(timeout_s: float | None, step: str) -> Iterator[None]:
+def _time_limit(timeout_s: float, step: str) -> Iterator[None]:
     """Raise TaskTimedOutError in the step when its time is over.
 
     A signal interrupts Python code and most system calls; native code that never returns to Python
     is left to the executor's deadline. Saving what the step left is not counted.
     """
-    if timeout_s is None:
-        yield
-        return
 
     def too_late(_number: int, _frame: FrameType | None) -> NoReturn:
         raise TaskTimedOutError(

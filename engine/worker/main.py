@@ -6,13 +6,13 @@
 Imports no asyncio, no click and no SDK: each task would pay.
 """
 
-import importlib
 import os
+import pickle
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import NoReturn, Self
 
 import msgpack
 
@@ -26,6 +26,7 @@ from engine.flow.spec import FlowSpec
 from engine.stores.taskspec import TaskSpec
 from engine.worker.execute import Program, run_attempt
 from engine.worker.loader import load
+from engine.worker.warmup import warm_up
 
 _ROOT = str(Path(__file__).parents[2])
 # -P: a file of the user's directory must not stand for a module of ours. The package may lie
@@ -40,7 +41,8 @@ _START = (
 class Boot:
     """How another interpreter comes by the flow.
 
-    `flow` is what `loader.load` takes, or the class pickled by value (a notebook's, a function's).
+    `flow` is what `loader.load` takes, or a whole Program pickled by value (of a notebook's class,
+    or a function's).
     `decorators` are `--with` specs. With `isolation` "spawn" each task is an interpreter of its
     own, and the zygote never loads the flow.
     """
@@ -115,7 +117,7 @@ def _serve(words: Sequence[str]) -> NoReturn:
         notes = getattr(error, "traceback", "")
         server.fail_boot(f"the flow cannot be loaded in its own process: {error}\n{notes}".strip())
         sys.exit(1)
-    server.serve(target)
+    server.serve(target, warm_up)
 
 
 def _target(data: bytes) -> Target:
@@ -149,8 +151,7 @@ def _load(boot: Boot) -> Program:
     if boot.sys_path:
         sys.path[:] = boot.sys_path
     if isinstance(boot.flow, str):
-        flow = load(boot.flow)
-    else:
-        cloudpickle: Any = importlib.import_module("cloudpickle")  # Any: it has no types
-        flow = cloudpickle.loads(boot.flow)
-    return program_of(flow, boot.decorators)
+        return program_of(load(boot.flow), boot.decorators)
+    cloudpickle: Any = importlib.import_module("cloudpickle")  # Any: it has no types
+    program: Program = cloudpickle.loads(boot.flow)
+    return program
