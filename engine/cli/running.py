@@ -1,0 +1,108 @@
+"""Runs a flow for `run` and `resume`: chooses what is shown, maps how it ended to an exit code.
+
+The order matters for the time to the first line: the flow is loaded and linted with click and the
+flow language only; the runtime forks its server from this process; what draws comes after that, at
+the first event.
+"""
+
+import sys
+from typing import TYPE_CHECKING
+
+from engine.cli.options import Session
+from engine.errors import EXIT_RUN_FAILED
+
+if TYPE_CHECKING:
+    from engine.cli.console import Console, Sink
+    from engine.flow.spec import FlowSpec
+    from engine.runtime.options import RunOptions
+    from engine.runtime.result import FinishedRun
+    from engine.scheduler.progress import RunEvent
+
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class Display:
+    """An observer that becomes the right console when the first event comes."""
+
+    def __init__(self, flow: "type[FlowSpec]", session: Session) -> None:
+        self._flow = flow
+        self._session = session
+        self._console: Console | None = None
+
+    @property
+    def console(self) -> "Console":
+        if self._console is None:
+            self._console = self._choose()
+        return self._console
+
+    def __call__(self, event: "RunEvent") -> None:
+        self.console.observe(event)
+
+    def _choose(self) -> "Console":
+        from engine.cli.console import Console, Look
+
+        session = self._session
+        out, err = _sink(session, stderr=False), _sink(session, stderr=True)
+        look = Look(out=out, err=err, quiet=session.quiet)
+        if session.json:
+            from engine.cli.ndjson import JsonConsole
+
+            return JsonConsole(look)
+        from engine.config import terminal
+
+        if session.quiet or not terminal(session.config, is_tty=sys.stderr.isatty()).live:
+            return Console(look)
+        from engine.cli.live import LiveConsole
+        from engine.flow.lint import graph_of
+
+        return LiveConsole(look, graph_of(self._flow))
+
+
+def _sink(session: Session, *, stderr: bool) -> "Sink":
+    from engine.cli.console import Sink
+
+    return Sink(sys.stderr if stderr else sys.stdout, color=session.color(stderr=stderr))
+
+
+def run(flow: "type[FlowSpec]", options: "RunOptions", session: Session) -> int:
+    """Run `flow`, show it, and return the exit code.
+
+    Raises:
+        EngineError: it could not be run; what a step raised is told, not raised.
+    """
+    import asyncio
+
+    from engine.runtime import Engine
+
+    display = Display(flow, session)
+
+    async def work() -> "FinishedRun":
+        async with Engine(session.config) as engine:
+            return await engine.execute(flow, options, observers=(display,))
+
+    try:
+        done = asyncio.run(work())
+    finally:
+        if display._console is not None:
+            display._console.close()
+    code = exit_code_of(done)
+    if session.json:
+        from engine.cli.ndjson import JsonConsole
+
+        if isinstance(display.console, JsonConsole):
+            display.console.result(code)
+    else:
+        display.console.summary()
+    return code
+
+
+def exit_code_of(done: "FinishedRun") -> int:
+    """The exit code of a run that has ended."""
+    from engine.cli.report import exit_code_of as code_of_error
+
+    if done.status == "succeeded":
+        return 0
+    if done.status == "interrupted":
+        return EXIT_TERMINATED if "SIGTERM" in (done.reason or "") else EXIT_INTERRUPTED
+    return code_of_error(done.failure.code) if done.failure else EXIT_RUN_FAILED
