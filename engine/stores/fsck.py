@@ -42,7 +42,7 @@ def check(
         read_data: hash each blob. Otherwise one is hashed only if its file is not the one that was
             hashed when it was written; a failing disk changes bytes without changing that.
     """
-    seen: set[bytes] = set()
+    seen: set[str] = set()
     for manifest in manifests:
         task = f"{manifest.flow}/{manifest.run_id}/{manifest.step}/{manifest.task_id}"
         for name, entry in manifest.artifacts.items():
@@ -62,13 +62,13 @@ async def check_async(
 
 
 def _check(
-    entry: Entry, used_by: str, directory: BlobDirectory, seen: set[bytes], read_data: bool
+    entry: Entry, used_by: str, directory: BlobDirectory, seen: set[str], read_data: bool
 ) -> Iterator[Damage]:
     digest = entry.digest or ""
-    key = bytes.fromhex(digest)
-    if digest and key in seen:
+    if digest in seen:
         return
-    seen.add(key)
+    if digest:
+        seen.add(digest)
     try:
         _check_bytes(entry, directory, read_data)
         if entry.serializer != PACKED:
