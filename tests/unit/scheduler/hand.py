@@ -91,3 +91,13 @@ def timers(commands: Sequence[Command]) -> list[StartTimer]:
 
 def finish(commands: Sequence[Command]) -> FinishRun | None:
     return next((c for c in commands if isinstance(c, FinishRun)), None)
+
+
+def laws_in(module: dict[str, Any]) -> tuple[Callable[[MakeScheduler], None], ...]:
+    """The laws that a module defines: its functions of one `make` that return nothing."""
+    return tuple(
+        value
+        for value in module.values()
+        if getattr(value, "__module__", None) == module["__name__"]
+        and getattr(value, "__annotations__", None) == {"make": MakeScheduler, "return": None}
+    )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from engine.flow.graph import Graph
+from engine.ids import TaskKey
 from engine.scheduler.driver import Driver, DriverParts
 from engine.scheduler.jobs import JobFactory, RunFacts
 from engine.scheduler.journal import Record, RunBeganRecord, decode
@@ -14,7 +15,15 @@ from engine.scheduler.memo import Memo
 from engine.scheduler.progress import Observer, RunDone, RunEvent
 from engine.stores.manifest import Manifest
 from engine.testing import virtual_time
-from engine.testing.fakes import GraphScript, MemoryBlobs, MemoryJournal, Script, ScriptedExecutor
+from engine.testing.fakes import (
+    GraphScript,
+    MemoryBlobs,
+    MemoryJournal,
+    Play,
+    Script,
+    ScriptedExecutor,
+)
+from tests.unit.scheduler.flows import FANNED, item
 
 T = TypeVar("T")
 
@@ -83,3 +92,16 @@ class Rig:
         """Names of the jobs of a step, without the run, in the order of their start."""
         names = [name.removeprefix(f"{self.run_id}-") for name in self.executor.started]
         return [name for name in names if name.startswith(f"{step}-")]
+
+
+def child(index: int, total: int) -> TaskKey:
+    return item("work", ("start", index, total))
+
+
+def wide(width: int, seconds: float = 1.0) -> GraphScript:
+    return GraphScript(FANNED, seconds, fanout=lambda task: width)
+
+
+def instead(plays: dict[str, Play], script: GraphScript) -> Script:
+    """The script, but for the jobs whose names without the run are in `plays`."""
+    return lambda job: plays.get(job.name.removeprefix("r1-")) or script(job)

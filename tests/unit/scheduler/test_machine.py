@@ -1,5 +1,7 @@
 """The machine keeps its laws, and notices when it contradicts itself."""
 
+from collections.abc import Callable
+
 import pytest
 
 from engine.errors import InvariantError
@@ -7,13 +9,15 @@ from engine.flow.graph import Graph, Kind, Node, Transition
 from engine.scheduler.events import ResultRef, RetryDue, RunStarted
 from engine.scheduler.joins import Fanout
 from engine.scheduler.machine import LEGAL_MOVES, Scheduler, State
+from tests.unit.scheduler import laws, laws_of_trouble
 from tests.unit.scheduler.flows import FANNED, LINE
-from tests.unit.scheduler.hand import PARAMETERS, START, Hand
-from tests.unit.scheduler.laws import LAWS, Law
+from tests.unit.scheduler.hand import PARAMETERS, START, Hand, MakeScheduler
+
+LAWS = laws.LAWS + laws_of_trouble.LAWS
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
-def test_the_machine_keeps_its_law(law: Law) -> None:
+def test_the_machine_keeps_its_law(law: Callable[[MakeScheduler], None]) -> None:
     law(Scheduler)
 
 

@@ -11,8 +11,8 @@ from types import ModuleType
 import pytest
 
 from engine.scheduler import joins, machine, retry
+from tests.unit.scheduler import laws, laws_of_trouble
 from tests.unit.scheduler.hand import MakeScheduler
-from tests.unit.scheduler.laws import LAWS
 
 SOURCES = {module.__name__: module for module in (joins, retry, machine)}  # in order of import
 
@@ -227,7 +227,7 @@ def planted(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> MakeScheduler:
 
 def broken_laws(make: MakeScheduler) -> list[str]:
     broken = []
-    for law in LAWS:
+    for law in laws.LAWS + laws_of_trouble.LAWS:
         try:
             law(make)
         except Exception:  # noqa: BLE001 - a mutant may break in any way
