@@ -68,9 +68,9 @@ class Memo:
             return None
         try:
             record = decode(self._journal.read(offset))
+            if not isinstance(record, SucceededRecord) or not self._is_usable(record.manifest):
+                return None
         except StoreError:
-            return None
-        if not isinstance(record, SucceededRecord) or not self._is_usable(record.manifest):
             return None
         return ReusedResult(offset, record.manifest, record.started_us, record.ended_us)
 

@@ -1,5 +1,6 @@
 """A resumed run does again what it must, and no more."""
 
+from engine.errors import StoreError
 from engine.ids import TaskKey
 from engine.scheduler.events import ResultRef
 from engine.scheduler.journal import RunBeganRecord, SucceededRecord, encode
@@ -71,3 +72,10 @@ def test_a_damaged_frame_is_a_task_to_do_again() -> None:
     for _, payload in origin().scan():
         damaged.append(payload)
     assert Memo(damaged).take(START, [PARAMETERS]) is None
+
+
+def test_a_manifest_that_cannot_be_judged_is_a_task_to_do_again() -> None:
+    def is_usable(manifest: bytes) -> bool:
+        raise StoreError("the manifest is damaged")
+
+    assert Memo(origin(), is_usable=is_usable).take(START, [PARAMETERS]) is None
