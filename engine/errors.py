@@ -248,12 +248,10 @@ class StoreAccessError(StoreUnavailableError):
         free_bytes: int | None = None,
         hint: str | None = None,
     ) -> None:
-        sizes = "".join(
-            f"; {number:,} bytes {word}"
-            for number, word in ((need_bytes, "needed"), (free_bytes, "free"))
-            if number is not None
-        )
-        super().__init__(f"cannot {doing} {path}: {problem}{sizes}", hint=hint)
+        room = ""
+        if need_bytes is not None and free_bytes is not None:
+            room = f"; {need_bytes:,} bytes are needed, {free_bytes:,} are free"
+        super().__init__(f"cannot {doing} {path}: {problem}{room}", hint=hint)
         self.path, self.doing, self.problem = path, doing, problem
         self.need_bytes, self.free_bytes = need_bytes, free_bytes
 

@@ -232,7 +232,7 @@ class BlobDirectory:
                 write_all(fd, views)
                 return digest, self._keep(fd, name, digest)
         except OSError as error:
-            raise access_error(error, self.root, f"write {size:,} bytes to", size) from error
+            raise access_error(error, self.root, "write to", size) from error
 
     def _write_while_hashing(
         self, views: Sequence[memoryview], size: int

@@ -77,7 +77,7 @@ class LocalBlobStore:
         path = self._path(key)
         views = byte_views(parts)
         size = sum(view.nbytes for view in views)
-        with _errors(path, f"write {size:,} bytes to", key, size):
+        with _errors(path, "write", key, size):
             if if_absent and os.path.lexists(path):
                 return False
             self._make_folders(os.path.dirname(path))

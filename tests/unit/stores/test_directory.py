@@ -268,8 +268,7 @@ def test_a_full_disk_is_told_with_need_and_room(tmp_path: Path, size: int) -> No
         error = caught.value
         assert error.need_bytes == size
         assert error.free_bytes is not None
-        assert f"{size:,} bytes needed" in error.message
-        assert "bytes free" in error.message
+        assert f"{size:,} bytes are needed, {error.free_bytes:,} are free" in error.message
         assert str(root) in error.message
         assert error.hint is not None
         assert "--datastore" in error.hint
