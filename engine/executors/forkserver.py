@@ -59,14 +59,14 @@ class ForkServer:
         self._kill_at: dict[int, float] = {}  # pid -> when SIGTERM's grace is over
         self._strays = Strays()
         self._replies: list[bytes] = []
+        self._boot: bytes | None = None
 
     def await_boot(self) -> bytes | None:
         """Wait for the BOOT frame; None if the executor went away before it."""
-        while data := self._control.recv(wire.RECEIVE_BYTES):
-            for frame in self._reader.feed(data):
-                if frame.kind == Kind.BOOT:
-                    return frame.payload
-        return None
+        # The first launches, with their descriptors, may come in the same message.
+        while self._boot is None and self._receive():
+            pass
+        return self._boot
 
     def fail_boot(self, message: str) -> None:
         """Tell the executor that nothing can be served."""
@@ -140,6 +140,8 @@ class ForkServer:
                 self._launches.append(_Launch(frame.token, frame.payload, *fds))
             elif frame.kind == Kind.KILL_JOB:
                 self._ask_to_end(frame)
+            elif frame.kind == Kind.BOOT:
+                self._boot = frame.payload
         return bool(data)
 
     def _launch(self, target: process.Target, launch: _Launch) -> None:
