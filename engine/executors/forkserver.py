@@ -52,6 +52,7 @@ class ForkServer:
         self._reader = wire.FrameReader()
         self._poll = select.poll()
         self._wakeup = -1
+        self._boot: bytes | None = None
         self._fds: deque[int] = deque()
         self._launches: deque[_Launch] = deque()
         self._pid_of: dict[int, int] = {}
@@ -63,9 +64,8 @@ class ForkServer:
 
     def await_boot(self) -> bytes | None:
         """Wait for the BOOT frame; None if the executor went away before it."""
-        # The first launches, with their descriptors, may come in the same message.
         while self._boot is None and self._receive():
-            pass
+            pass  # launches that came with it wait in line
         return self._boot
 
     def fail_boot(self, message: str) -> None:
@@ -140,6 +140,8 @@ class ForkServer:
                 self._launches.append(_Launch(frame.token, frame.payload, *fds))
             elif frame.kind == Kind.KILL_JOB:
                 self._ask_to_end(frame)
+            elif frame.kind == Kind.BOOT:
+                self._boot = frame.payload
             elif frame.kind == Kind.BOOT:
                 self._boot = frame.payload
         return bool(data)

@@ -94,7 +94,6 @@ class LocalExecutor:
         Raises:
             ExecutorError: the zygote died, or could not start; no more news will come.
         """
-        loop = self._attach()
         while True:
             if self._updates:
                 batch, self._updates = self._updates, []
@@ -106,7 +105,7 @@ class LocalExecutor:
             elif self._is_closed:
                 return
             else:
-                self._waiter = loop.create_future()
+                self._waiter = self._attach().create_future()
                 await self._waiter
 
     async def cancel(self, names: Collection[str], *, reason: str) -> None:
@@ -139,6 +138,7 @@ class LocalExecutor:
             loop.add_reader(self._zygote.control.fileno(), self._read_control)
             loop.add_reader(self._zygote.reports.fileno(), self._read_reports)
             loop.add_reader(self._pipes.fileno(), self._pipes.read_some)
+            self._outbox.flush()
         if self._loop is None:
             raise ExecutorError("the executor is closed")
         return self._loop
