@@ -13,7 +13,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from engine.errors import ExecutorError, Failure, StoreError, TaskFailedError
 from engine.executors.base import Executor, Job, JobEnded, JobOutput, JobStarted, JobUpdate
@@ -224,7 +224,7 @@ class Driver:
             return ()
         if isinstance(ended.outcome, Failure):
             return self._fail(ended, ended.outcome)
-        head = self._read_commit(ended, ended.outcome)
+        head = ended.head or self._read_commit(ended, ended.outcome)
         if isinstance(head, Failure):
             return self._fail(ended, head)
         return self._commit(ended, ended.outcome, head)
@@ -313,8 +313,9 @@ class Driver:
             return None
         times = found.started_us, found.ended_us
         ended = Ended(launch.task, launch.attempt, *times, found.manifest, reused=True)
+        head = self._read_commit(ended, found.manifest)
         # The flow may have been edited since: what leads elsewhere now is done again.
-        return ended if isinstance(self._read_commit(ended, found.manifest), Outline) else None
+        return replace(ended, head=head) if isinstance(head, Outline) else None
 
     async def _perform(self, orders: _Orders) -> Sequence[_News]:
         """Submit, then cancel; return the news that failures make."""

@@ -9,13 +9,17 @@ from engine.executors.base import JobEnded, JobOutput
 from engine.ids import TaskKey
 from engine.scheduler.outcomes import TAIL_LINES, read_report, tail_line
 from engine.scheduler.progress import TaskOutput
+from engine.stores.manifest import Outline
 
 GetBlob = Callable[[str], Awaitable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How an attempt ended: with the manifest that it wants to commit, or with a failure."""
+    """How an attempt ended: with the manifest that it wants to commit, or with a failure.
+
+    `head` is the manifest's outline, if it has been read and found fit to be committed.
+    """
 
     task: TaskKey
     attempt: int
@@ -23,6 +27,7 @@ class Ended:
     ended_us: int
     outcome: bytes | Failure
     reused: bool = False
+    head: Outline | None = None
 
 
 @dataclass(slots=True)
