@@ -1,0 +1,460 @@
+"""The client for programs with a loop: the names of engine.client.sync, awaited.
+
+    run = await Flow("X").latest_run
+    async for task in run["train"].tasks():
+        print(await task.data.score)
+
+An attribute that reads is awaited; one that is known already (`id`, `pathspec`) is not; a list is
+an async iterator that fetches by page. Each read is the synchronous one, in a thread, so the two
+clients cannot differ in what they say.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from itertools import islice
+from typing import Any, Generic, TypeVar
+
+from engine.client import sync
+from engine.client.namespaces import (
+    NamespaceMismatchError,
+    default_metadata,
+    default_namespace,
+    get_metadata,
+    get_namespace,
+    metadata,
+    namespace,
+)
+from engine.client.objects import Located
+from engine.client.reader import Reader
+from engine.client.values import ArtifactNotFoundError, TaskData
+from engine.errors import Failure
+from engine.stores.threads import in_thread
+
+__all__ = [
+    "ArtifactNotFoundError",
+    "Client",
+    "DataArtifact",
+    "Flow",
+    "Metaflow",
+    "NamespaceMismatchError",
+    "Run",
+    "Step",
+    "Task",
+    "default_metadata",
+    "default_namespace",
+    "get_metadata",
+    "get_namespace",
+    "metadata",
+    "namespace",
+]
+
+PAGE = 100
+T = TypeVar("T")
+S = TypeVar("S", bound=Located)
+Held = TypeVar("Held")
+
+
+async def _paged(make: Callable[[], Iterable[Held]], wrap: Callable[[Held], T]) -> AsyncIterator[T]:
+    found: Iterator[Held] | None = None
+
+    def page() -> list[Held]:
+        nonlocal found
+        found = iter(make()) if found is None else found
+        return list(islice(found, PAGE))
+
+    while items := await in_thread(page):
+        for item in items:
+            yield wrap(item)
+
+
+class _Lazy(Generic[S]):
+    """An object that is opened by its first read: naming it does no I/O and cannot fail."""
+
+    def __init__(self, pathspec: str, open_: Callable[[], S]) -> None:
+        self.pathspec = pathspec
+        self._open = open_
+        self._opened: S | None = None
+
+    @property
+    def id(self) -> str:
+        """The last part of the pathspec."""
+        return self.pathspec.rpartition("/")[2]
+
+    @property
+    def path_components(self) -> list[str]:
+        return self.pathspec.split("/")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.pathspec!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and repr(other) == repr(self)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    def _sync(self) -> S:
+        if self._opened is None:
+            self._opened = self._open()
+        return self._opened
+
+    def _read(self, read: Callable[[S], T]) -> Awaitable[T]:
+        return in_thread(lambda: read(self._sync()))
+
+    def _list(
+        self, read: Callable[[S], Iterable[Held]], wrap: Callable[[Held], T]
+    ) -> AsyncIterator[T]:
+        return _paged(lambda: read(self._sync()), wrap)
+
+
+class Client:
+    """All flows of a datastore. `Metaflow` is another name for it."""
+
+    def __init__(self, *, reader: Reader | None = None) -> None:
+        self._reader = reader
+
+    @property
+    def flows(self) -> Awaitable[list["Flow"]]:
+        return in_thread(lambda: [Flow._of(f) for f in sync.Client(reader=self._reader).flows])
+
+    def __getitem__(self, name: str) -> "Flow":
+        return Flow(name, reader=self._reader)
+
+    def __aiter__(self) -> AsyncIterator["Flow"]:
+        return _paged(lambda: sync.Client(reader=self._reader).flows, Flow._of)
+
+
+Metaflow = Client
+
+
+class Flow(_Lazy[sync.Flow]):
+    """A flow: its runs."""
+
+    def __init__(self, pathspec: str, *, reader: Reader | None = None) -> None:
+        super().__init__(pathspec, lambda: sync.Flow(pathspec, reader=reader))
+        self._reader = reader
+
+    @classmethod
+    def _of(cls, found: sync.Flow) -> "Flow":
+        flow = cls(found.pathspec, reader=found._reader)
+        flow._opened = found
+        return flow
+
+    def runs(self, *tags: str) -> AsyncIterator["Run"]:
+        return self._list(lambda flow: flow.runs(*tags), Run._of)
+
+    def __aiter__(self) -> AsyncIterator["Run"]:
+        return self.runs()
+
+    def __getitem__(self, run_id: str) -> "Run":
+        return Run(f"{self.pathspec}/{run_id}", reader=self._reader)
+
+    @property
+    def latest_run(self) -> Awaitable["Run | None"]:
+        return self._read(lambda flow: _run(flow.latest_run))
+
+    @property
+    def latest_successful_run(self) -> Awaitable["Run | None"]:
+        return self._read(lambda flow: _run(flow.latest_successful_run))
+
+    @property
+    def created_at(self) -> Awaitable[datetime | None]:
+        return self._read(lambda flow: flow.created_at)
+
+    @property
+    def finished_at(self) -> Awaitable[datetime | None]:
+        return self._read(lambda flow: flow.finished_at)
+
+
+class Run(_Lazy[sync.Run]):
+    """A run: its steps, what it left, its tags."""
+
+    def __init__(self, pathspec: str, *, reader: Reader | None = None) -> None:
+        super().__init__(pathspec, lambda: sync.Run(pathspec, reader=reader))
+        self._reader = reader
+
+    @classmethod
+    def _of(cls, found: sync.Run) -> "Run":
+        run = cls(found.pathspec, reader=found._reader)
+        run._opened = found
+        return run
+
+    @property
+    def status(self) -> Awaitable[str]:
+        return self._read(lambda run: run.status)
+
+    @property
+    def finished(self) -> Awaitable[bool]:
+        return self._read(lambda run: run.finished)
+
+    @property
+    def successful(self) -> Awaitable[bool]:
+        return self._read(lambda run: run.successful)
+
+    @property
+    def created_at(self) -> Awaitable[datetime]:
+        return self._read(lambda run: run.created_at)
+
+    @property
+    def finished_at(self) -> Awaitable[datetime | None]:
+        return self._read(lambda run: run.finished_at)
+
+    def steps(self, *tags: str) -> AsyncIterator["Step"]:
+        return self._list(lambda run: run.steps(*tags), Step._of)
+
+    def __aiter__(self) -> AsyncIterator["Step"]:
+        return self.steps()
+
+    def __getitem__(self, name: str) -> "Step":
+        return Step(f"{self.pathspec}/{name}", reader=self._reader)
+
+    @property
+    def end_task(self) -> Awaitable["Task | None"]:
+        return self._read(lambda run: Task._of(task) if (task := run.end_task) else None)
+
+    @property
+    def data(self) -> "Data":
+        """What the run left; `await run.data.x`."""
+        return Data(self._read, lambda run: run.data)
+
+    @property
+    def code(self) -> None:
+        """None: see engine.client.sync.Run.code."""
+        return
+
+    @property
+    def origin_pathspec(self) -> Awaitable[str | None]:
+        return self._read(lambda run: run.origin_pathspec)
+
+    @property
+    def tags(self) -> Awaitable[frozenset[str]]:
+        return self._read(lambda run: run.tags)
+
+    @property
+    def user_tags(self) -> Awaitable[frozenset[str]]:
+        return self._read(lambda run: run.user_tags)
+
+    @property
+    def system_tags(self) -> Awaitable[frozenset[str]]:
+        return self._read(lambda run: run.system_tags)
+
+    async def add_tag(self, tag: str) -> None:
+        await self.replace_tags([], [tag])
+
+    async def add_tags(self, tags: Iterable[str]) -> None:
+        await self.replace_tags([], tags)
+
+    async def remove_tag(self, tag: str) -> None:
+        await self.replace_tags([tag], [])
+
+    async def remove_tags(self, tags: Iterable[str]) -> None:
+        await self.replace_tags(tags, [])
+
+    async def replace_tag(self, tag_to_remove: str, tag_to_add: str) -> None:
+        await self.replace_tags([tag_to_remove], [tag_to_add])
+
+    async def replace_tags(self, tags_to_remove: Iterable[str], tags_to_add: Iterable[str]) -> None:
+        await self._read(lambda run: run.replace_tags(tags_to_remove, tags_to_add))
+
+
+class Step(_Lazy[sync.Step]):
+    """A step of a run: its tasks."""
+
+    def __init__(self, pathspec: str, *, reader: Reader | None = None) -> None:
+        super().__init__(pathspec, lambda: sync.Step(pathspec, reader=reader))
+        self._reader = reader
+
+    @classmethod
+    def _of(cls, found: sync.Step) -> "Step":
+        step = cls(found.pathspec, reader=found._reader)
+        step._opened = found
+        return step
+
+    def tasks(self, *tags: str) -> AsyncIterator["Task"]:
+        return self._list(lambda step: step.tasks(*tags), Task._of)
+
+    def __aiter__(self) -> AsyncIterator["Task"]:
+        return self.tasks()
+
+    def __getitem__(self, task_id: str) -> "Task":
+        return Task(f"{self.pathspec}/{task_id}", reader=self._reader)
+
+    @property
+    def task(self) -> Awaitable["Task"]:
+        return self._read(lambda step: Task._of(step.task))
+
+    @property
+    def created_at(self) -> Awaitable[datetime | None]:
+        return self._read(lambda step: step.created_at)
+
+    @property
+    def finished_at(self) -> Awaitable[datetime | None]:
+        return self._read(lambda step: step.finished_at)
+
+    @property
+    def parent_steps(self) -> AsyncIterator["Step"]:
+        return self._list(lambda step: step.parent_steps, Step._of)
+
+    @property
+    def child_steps(self) -> AsyncIterator["Step"]:
+        return self._list(lambda step: step.child_steps, Step._of)
+
+
+class Task(_Lazy[sync.Task]):
+    """A task: its artifacts, what it printed, how it ended."""
+
+    def __init__(
+        self, pathspec: str, attempt: int | None = None, *, reader: Reader | None = None
+    ) -> None:
+        super().__init__(pathspec, lambda: sync.Task(pathspec, attempt, reader=reader))
+
+    @classmethod
+    def _of(cls, found: sync.Task) -> "Task":
+        task = cls(found.pathspec, reader=found._reader)
+        task._opened = found
+        return task
+
+    @property
+    def data(self) -> "Data":
+        """Its artifacts' values; `await task.data.x`."""
+        return Data(self._read, lambda task: task.data)
+
+    @property
+    def artifacts(self) -> Awaitable[list["DataArtifact"]]:
+        """Its artifacts, without their values."""
+        return self._read(lambda task: [DataArtifact._of(a) for a in task.artifacts])
+
+    def __aiter__(self) -> AsyncIterator["DataArtifact"]:
+        return self._list(iter, DataArtifact._of)
+
+    def __getitem__(self, name: str) -> "DataArtifact":
+        return DataArtifact(f"{self.pathspec}/{name}", lambda: self._sync()[name])
+
+    @property
+    def status(self) -> Awaitable[str]:
+        return self._read(lambda task: task.status)
+
+    @property
+    def finished(self) -> Awaitable[bool]:
+        return self._read(lambda task: task.finished)
+
+    @property
+    def successful(self) -> Awaitable[bool]:
+        return self._read(lambda task: task.successful)
+
+    @property
+    def reused(self) -> Awaitable[bool]:
+        return self._read(lambda task: task.reused)
+
+    @property
+    def created_at(self) -> Awaitable[datetime | None]:
+        return self._read(lambda task: task.created_at)
+
+    @property
+    def finished_at(self) -> Awaitable[datetime | None]:
+        return self._read(lambda task: task.finished_at)
+
+    @property
+    def current_attempt(self) -> Awaitable[int]:
+        return self._read(lambda task: task.current_attempt)
+
+    @property
+    def exception(self) -> Awaitable[Failure | None]:
+        return self._read(lambda task: task.exception)
+
+    @property
+    def index(self) -> Awaitable[int | None]:
+        return self._read(lambda task: task.index)
+
+    @property
+    def parent_tasks(self) -> AsyncIterator["Task"]:
+        return self._list(lambda task: task.parent_tasks, Task._of)
+
+    @property
+    def child_tasks(self) -> AsyncIterator["Task"]:
+        return self._list(lambda task: task.child_tasks, Task._of)
+
+    @property
+    def stdout(self) -> Awaitable[str]:
+        return self._read(lambda task: task.stdout)
+
+    @property
+    def stderr(self) -> Awaitable[str]:
+        return self._read(lambda task: task.stderr)
+
+    def loglines(
+        self, stream: str, as_unicode: bool = True, meta_dict: Mapping[str, Any] | None = None
+    ) -> AsyncIterator[tuple[datetime, str]]:
+        return self._list(lambda task: task.loglines(stream), lambda line: line)
+
+    @property
+    def metadata_dict(self) -> Awaitable[dict[str, str]]:
+        return self._read(lambda task: task.metadata_dict)
+
+    @property
+    def code(self) -> None:
+        """None: see engine.client.sync.Run.code."""
+        return
+
+
+class DataArtifact(_Lazy[sync.DataArtifact]):
+    """A named value of a task: what it is, without loading it; `await artifact.data` loads it."""
+
+    def __init__(self, pathspec: str, open_: Callable[[], sync.DataArtifact] | None = None) -> None:
+        super().__init__(pathspec, open_ or (lambda: sync.DataArtifact(pathspec)))
+
+    @classmethod
+    def _of(cls, found: sync.DataArtifact) -> "DataArtifact":
+        return cls(found.pathspec, lambda: found)
+
+    @property
+    def data(self) -> Awaitable[Any]:  # Any: users' values
+        return self._read(lambda artifact: artifact.data)
+
+    @property
+    def sha(self) -> Awaitable[str]:
+        return self._read(lambda artifact: artifact.sha)
+
+    @property
+    def size(self) -> Awaitable[int]:
+        return self._read(lambda artifact: artifact.size)
+
+    @property
+    def type(self) -> Awaitable[str]:
+        return self._read(lambda artifact: artifact.type)
+
+    @property
+    def preview(self) -> Awaitable[str]:
+        return self._read(lambda artifact: artifact.preview)
+
+    @property
+    def finished_at(self) -> Awaitable[datetime | None]:
+        return self._read(lambda artifact: artifact.finished_at)
+
+
+class Data:
+    """`await data.x` loads the value of artifact x."""
+
+    def __init__(
+        self,
+        read: Callable[[Callable[[Any], Any]], Awaitable[Any]],  # Any: users' values
+        data_of: Callable[[Any], TaskData | None],
+    ) -> None:
+        self._read = read
+        self._data_of = data_of
+
+    def __getattr__(self, name: str) -> Awaitable[Any]:  # Any: users' values
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def load(found: Any) -> Any:  # Any: a run or a task, and a user's value
+            data = self._data_of(found)
+            if data is None:
+                raise ArtifactNotFoundError(name, found.pathspec, [])
+            return getattr(data, name)
+
+        return self._read(load)
+
+
+def _run(found: sync.Run | None) -> Run | None:
+    return Run._of(found) if found else None
