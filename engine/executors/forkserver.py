@@ -142,8 +142,6 @@ class ForkServer:
                 self._ask_to_end(frame)
             elif frame.kind == Kind.BOOT:
                 self._boot = frame.payload
-            elif frame.kind == Kind.BOOT:
-                self._boot = frame.payload
         return bool(data)
 
     def _launch(self, target: process.Target, launch: _Launch) -> None:

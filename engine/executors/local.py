@@ -12,7 +12,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engine.errors import ExecutorError
 from engine.executors import exits, wire
@@ -55,6 +55,7 @@ class _Running:
     killed: Exit | None = None  # why we asked it to end, if we did
     deadline: asyncio.TimerHandle | None = None
     outcome: bytes | None = None
+    early: list[JobOutput] = field(default_factory=list)
 
 
 class LocalExecutor:
@@ -224,13 +225,11 @@ class LocalExecutor:
         job.pid = pid
         if job.deadline_s is not None and self._loop is not None:
             job.deadline = self._loop.call_later(job.deadline_s, self._time_out, job)
-        self._tell_started(job)
-
-    def _tell_started(self, job: _Running) -> None:
-        """Say it once: its first output can overtake the zygote's word that it was forked."""
-        if not job.started_us:
-            job.started_us = self._clock()
-            self._tell(JobStarted(job.name, job.started_us, job.pid))
+        job.started_us = self._clock()
+        self._tell(JobStarted(job.name, job.started_us, pid))
+        for output in job.early:
+            self._tell(output)
+        job.early.clear()
 
     def _on_exited(self, job: _Running, status: int, peak_kib: int) -> None:
         self._forget(job)
@@ -268,8 +267,11 @@ class LocalExecutor:
         self._backlog_bytes += sum([len(text) for _, text in lines])
         self._backlog_bytes += _LINE_COST_BYTES * len(lines)
         job = self._jobs[token]
-        self._tell_started(job)
-        self._tell(JobOutput(job.name, stream, lines))
+        output = JobOutput(job.name, stream, lines)
+        if job.pid is None:  # it overtook the zygote's word that the job was forked
+            job.early.append(output)
+        else:
+            self._tell(output)
         if self._backlog_bytes > self._config.backlog_bytes and not self._is_paused:
             self._is_paused = True
             if self._loop is not None:
