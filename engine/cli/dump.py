@@ -139,8 +139,7 @@ def _pathspec(record: TaskRecord) -> str:
 
 
 def _entries(reader: Reader, record: TaskRecord, wanted: _Wanted) -> dict[str, Entry]:
-    manifest = reader.manifest(record)
-    return wanted.of(dict(manifest.artifacts) if manifest else {}, _pathspec(record))
+    return wanted.of(dict(reader.entries(record)), _pathspec(record))
 
 
 def _print(reader: Reader, records: list[TaskRecord], wanted: _Wanted) -> None:

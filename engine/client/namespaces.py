@@ -78,8 +78,15 @@ def get_metadata() -> str:
 
 def default_metadata() -> str:
     """Go back to the datastore that the settings name, and return it."""
-    _chosen.location = _chosen.reader = None
+    _chosen.location = _chosen.reader = None  # objects that were made with it go on using it
     return get_metadata()
+
+
+def close_default_reader() -> None:
+    """Close the files that objects made without a reader of their own have opened; then let go."""
+    reader, _chosen.reader = _chosen.reader, None
+    if reader is not None:
+        reader.close()
 
 
 def default_reader() -> Reader:

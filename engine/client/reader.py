@@ -20,7 +20,7 @@ from engine.stores.artifacts import load_entry
 from engine.stores.journals import JournalReader, run_holder
 from engine.stores.layout import Layout, open_layout
 from engine.stores.logs import LocalLogStore, LogPage, LogQuery, LogRecord
-from engine.stores.manifest import Entry, Manifest
+from engine.stores.manifest import Entries, Entry
 from engine.stores.metadata.base import RunRecord, TaskRecord
 from engine.stores.metadata.local import LocalMetadataSync
 
@@ -29,7 +29,7 @@ _JOURNALS_OPEN = 16  # descriptors; a client that walks many runs reads one afte
 
 
 class Reader:
-    """Reads one datastore. Close it, or leave that to the end of the process."""
+    """Reads one datastore. Closed by `close`, by leaving its block, or with its last user."""
 
     def __init__(self, layout: Layout, config: Config) -> None:
         self._layout = layout
@@ -118,16 +118,16 @@ class Reader:
 
     # -- the journal ---------------------------------------------------------------------------
 
-    def manifest(self, record: TaskRecord) -> Manifest | None:
-        """What a task committed; None if it did not.
+    def entries(self, record: TaskRecord) -> Mapping[str, Entry]:
+        """The artifacts that a task committed, unloaded; none if it did not.
 
         Raises:
             StoreError: the journal is damaged.
         """
         if record.result is None:
-            return None
+            return {}
         found = decode(self._journal(record.flow, record.run_id).read(record.result))
-        return Manifest.unpack(found.manifest) if isinstance(found, SucceededRecord) else None
+        return Entries(found.manifest) if isinstance(found, SucceededRecord) else {}
 
     def began(self, flow: str, run_id: str) -> RunBeganRecord | None:
         """The first record of a run's journal."""
@@ -139,7 +139,7 @@ class Reader:
     def parameters(self, flow: str, run_id: str) -> Mapping[str, Entry]:
         """The run's parameters and constants, unloaded."""
         began = self.began(flow, run_id)
-        return Manifest.unpack(began.parameters).artifacts if began else {}
+        return Entries(began.parameters) if began else {}
 
     def graph(self, flow: str, run_id: str) -> Graph:
         """The flow's graph as it was when the run began."""
@@ -223,6 +223,10 @@ class Reader:
         while self._journals:
             self._journals.popitem()[1].close()
         self._facts.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_journals"):  # it was opened
+            self.close()
 
     def __enter__(self) -> Self:
         return self

@@ -12,7 +12,7 @@ from engine.client.reader import Reader
 from engine.client.values import ArtifactNotFoundError, Artifacts, TaskData
 from engine.errors import Failure, NotFoundError
 from engine.ids import Pathspec
-from engine.stores.manifest import Entry, Manifest
+from engine.stores.manifest import Entry
 from engine.stores.metadata.base import TaskRecord
 
 _STREAMS = ("stdout", "stderr")
@@ -131,10 +131,10 @@ class Task(Located):
         attempt: which try, from 0; what an earlier one committed is nothing.
     """
 
-    __slots__ = ("_manifest", "_record")
+    __slots__ = ("_committed", "_record")
     _parts = 4
     _record: TaskRecord
-    _manifest: Manifest | None
+    _committed: Mapping[str, Entry] | None
 
     def __init__(
         self, pathspec: str, attempt: int | None = None, *, reader: Reader | None = None
@@ -151,12 +151,12 @@ class Task(Located):
         place = Pathspec(record.flow, record.run_id, record.step, record.task_id)
         task = cls._at(reader, place)
         task._record = record
-        task._manifest = None
+        task._committed = None
         return task
 
     def _open(self) -> None:
         self._run_record()
-        self._manifest = None
+        self._committed = None
         record = self._fetch()
         if record is None:
             raise NotFoundError(f"there is no task {self.pathspec!r} that has begun")
@@ -172,12 +172,12 @@ class Task(Located):
         return self._record
 
     def _entries(self) -> Mapping[str, Entry]:
-        if self._manifest is None:
-            manifest = self._reader.manifest(self._now())
-            if manifest is None:
+        if self._committed is None:
+            record = self._now()
+            if record.result is None:
                 return {}
-            self._manifest = manifest
-        return self._manifest.artifacts
+            self._committed = self._reader.entries(record)
+        return self._committed
 
     def _names(self) -> list[str]:
         return list(self._entries())
