@@ -7,7 +7,7 @@ hour-long tasks take milliseconds. `GraphScript` plays a whole flow for it.
 import asyncio
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgpack
 from blake3 import blake3
@@ -88,12 +88,13 @@ class MemoryBlobs:
 
 @dataclass(frozen=True, slots=True)
 class Play:
-    """What becomes of a job: after `seconds` it prints `lines`, reports `outcome` and exits."""
+    """What a job does: it prints, and after `seconds` it reports `outcome` and exits."""
 
     seconds: float = 1.0
     outcome: bytes | None = None
     exit: Exit = field(default_factory=lambda: Exit(ExitKind.RETURNED))
-    lines: tuple[str, ...] = ()
+    stdout: tuple[str, ...] = ()
+    stderr: tuple[str, ...] = ()
 
 
 Script = Callable[[Job], Play]
@@ -127,11 +128,15 @@ class ScriptedExecutor:
         self.most_in_flight = max(self.most_in_flight, len(self._running))
 
     async def updates(self) -> AsyncIterator[Sequence[JobUpdate]]:
-        while (news := await self._news.get()) is not None:
-            batch = [news]
-            while not self._news.empty() and (more := self._news.get_nowait()) is not None:
-                batch.append(more)
-            yield batch
+        is_open = True
+        while is_open:
+            news = [await self._news.get()]
+            while not self._news.empty():
+                news.append(self._news.get_nowait())
+            batch = [update for update in news if update is not None]
+            is_open = len(batch) == len(news)
+            if batch:
+                yield batch
 
     async def cancel(self, names: Collection[str], *, reason: str) -> None:
         for name in names:
@@ -148,10 +153,17 @@ class ScriptedExecutor:
     def _start(self, job: Job) -> None:
         play, loop = self._script(job), asyncio.get_running_loop()
         if job.deadline_s is not None and job.deadline_s < play.seconds:
-            play = Play(job.deadline_s, exit=Exit(ExitKind.TIMED_OUT))
+            play = replace(
+                play, seconds=job.deadline_s, outcome=None, exit=Exit(ExitKind.TIMED_OUT)
+            )
         timer = loop.call_later(play.seconds, self._end, job.name, play)
         self._running[job.name] = (timer, self._clock())
-        self._news.put_nowait(JobStarted(job.name, self._clock()))
+        now_us = self._clock()
+        self._news.put_nowait(JobStarted(job.name, now_us))
+        for stream, lines in (("stdout", play.stdout), ("stderr", play.stderr)):
+            if lines:
+                printed = tuple((now_us, line) for line in lines)
+                self._news.put_nowait(JobOutput(job.name, stream, printed))
 
     def _end(self, name: str, play: Play) -> None:
         timer, started_us = self._running.pop(name, (None, 0))
@@ -159,9 +171,6 @@ class ScriptedExecutor:
             return
         timer.cancel()
         now_us = self._clock()
-        if play.lines:
-            lines = tuple((now_us, line) for line in play.lines)
-            self._news.put_nowait(JobOutput(name, "stdout", lines))
         self._news.put_nowait(JobEnded(name, play.exit, started_us, now_us, play.outcome))
 
 

@@ -102,13 +102,13 @@ class Worker:
         lines = (f"{job.name} says hello",) if seconds > 1.0 else ()
         match fate:
             case "raises":
-                return Play(seconds, failed("boom"), lines=lines)
+                return Play(seconds, failed("boom"), stdout=lines)
             case "raises for good":
-                return Play(seconds, failed("boom", retryable=False), lines=lines)
+                return Play(seconds, failed("boom", retryable=False), stdout=lines)
             case "segfaults":
-                return Play(seconds, exit=Exit(ExitKind.SIGNAL, 11), lines=lines)
+                return Play(seconds, exit=Exit(ExitKind.SIGNAL, 11), stdout=lines)
             case "exits":
-                return Play(seconds, exit=Exit(ExitKind.CODE, 3), lines=lines)
+                return Play(seconds, exit=Exit(ExitKind.CODE, 3), stdout=lines)
             case "stalls":
                 return Play(1_000.0, self.report(spec))
             case "talks nonsense":
@@ -122,7 +122,7 @@ class Worker:
             case "reports by digest":
                 return Play(seconds, self._by_digest(spec))
             case _:
-                return Play(seconds, self.report(spec), lines=lines)
+                return Play(seconds, self.report(spec), stdout=lines)
 
     def report(self, spec: TaskSpec) -> bytes:
         task, node = TaskKey(spec.step, spec.frames), self._graph[spec.step]

@@ -247,7 +247,7 @@ def test_a_process_that_dies_is_caught_by_an_attempt_that_runs_no_user_code() ->
 
 def test_output_is_passed_on_and_its_last_lines_stay_with_the_failure() -> None:
     lines = tuple(f"line {i}" for i in range(50))
-    dies = Play(1.0, exit=Exit(ExitKind.SIGNAL, 11), lines=lines)
+    dies = Play(1.0, exit=Exit(ExitKind.SIGNAL, 11), stdout=lines)
     rig = Rig(LINE, instead({"work-0-0": dies}, GraphScript(LINE)))
     done = rig.run()
     (output,) = rig.events(TaskOutput)

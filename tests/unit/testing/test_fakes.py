@@ -43,7 +43,7 @@ def ends(updates: Sequence[JobUpdate]) -> dict[str, JobEnded]:
 
 
 def test_each_job_ends_once_at_its_time_after_its_output() -> None:
-    updates = collect({"a": Play(5.0, b"done", lines=("hello",)), "b": Play(2.0)})
+    updates = collect({"a": Play(5.0, b"done", stdout=("hello",)), "b": Play(2.0)})
     assert [type(u) for u in updates if u.name == "a"] == [JobStarted, JobOutput, JobEnded]
     end = ends(updates)["a"]
     assert end.ended_us - end.started_us == 5_000_000
