@@ -13,6 +13,7 @@ from engine.errors import EXIT_RUN_FAILED
 
 if TYPE_CHECKING:
     from engine.cli.console import Console, Sink
+    from engine.executors.zygote import Zygote
     from engine.flow.spec import FlowSpec
     from engine.runtime.options import RunOptions
     from engine.runtime.result import FinishedRun
@@ -71,6 +72,7 @@ def run(flow: "type[FlowSpec]", options: "RunOptions", session: Session) -> int:
     Raises:
         EngineError: it could not be run; what a step raised is told, not raised.
     """
+    zygote = _fork(flow, options, session)  # before asyncio is there, which tasks do not need
     import asyncio
 
     from engine.runtime import Engine
@@ -79,7 +81,7 @@ def run(flow: "type[FlowSpec]", options: "RunOptions", session: Session) -> int:
 
     async def work() -> "FinishedRun":
         async with Engine(session.config) as engine:
-            return await engine.execute(flow, options, observers=(display,))
+            return await engine.execute(flow, options, observers=(display,), zygote=zygote)
 
     try:
         done = asyncio.run(work())
@@ -95,6 +97,22 @@ def run(flow: "type[FlowSpec]", options: "RunOptions", session: Session) -> int:
     else:
         display.console.summary()
     return code
+
+
+def _fork(flow: "type[FlowSpec]", options: "RunOptions", session: Session) -> "Zygote | None":
+    """Fork the run's server while this process is small and has one thread.
+
+    None leaves it to the runtime, which starts one in an interpreter of its own: where that is
+    asked for, and where the user's module has started threads as it was imported.
+    """
+    import threading
+
+    if (options.isolation or session.config.isolation) != "fork" or threading.active_count() > 1:
+        return None
+    from engine.executors.zygote import fork_zygote
+    from engine.worker.main import program_of, task_target
+
+    return fork_zygote(task_target(program_of(flow, options.decorators)))
 
 
 def exit_code_of(done: "FinishedRun") -> int:
