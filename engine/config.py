@@ -229,12 +229,13 @@ def unknown_key(name: str, *, source: str, known: Iterable[str]) -> ConfigError:
     return ConfigError(f"unknown key {name!r} ({source})", hint=hint)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """The known word that `word` is most likely a slip of."""
+def did_you_mean(word: str, known: Iterable[str], *, likeness: float = 0.6) -> str | None:
+    """The known word that `word` is most likely a slip of, whatever the case of either."""
     import difflib  # noqa: PLC0415  # only when something is wrong already
 
-    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return close[0] if close else None
+    by_lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=likeness)
+    return by_lower[close[0]] if close else None
 
 
 def _absolute(location: str, base: Path | None) -> str:
@@ -316,7 +317,7 @@ def _environment_layer(environ: Mapping[str, str]) -> Layer:
         key = name.removeprefix(PREFIX).lower()
         if key in SETTINGS:
             values[key], names[key] = value, name
-        elif key not in _OTHER_VARIABLES and (close := did_you_mean(key, SETTINGS)):
+        elif key not in _OTHER_VARIABLES and (close := did_you_mean(key, SETTINGS, likeness=0.8)):
             # Only a likely slip is an error: others may keep variables of their own by our prefix.
             raise unknown_key(name, source="environment", known=[f"{PREFIX}{close.upper()}"])
     if "color" not in values and (color := _color_of(environ)):

@@ -124,6 +124,6 @@ def _no_such_run(reader: Reader, text: str, flow: str | None) -> NotFoundError:
         )
     of_flow = f" of {flow}" if flow else ""
     ids = (r.run_id for r in islice(reader.runs(flow), 200))
-    close = did_you_mean(text, (i.lower() for i in ids))
-    hint = f"did you mean {close.upper()}?" if close else "`aflow list` shows the runs there are"
+    close = did_you_mean(text, ids)
+    hint = f"did you mean {close}?" if close else "`aflow list` shows the runs there are"
     return NotFoundError(f"there is no run {text!r}{of_flow}", hint=hint)
