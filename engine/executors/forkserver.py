@@ -60,7 +60,6 @@ class ForkServer:
         self._kill_at: dict[int, float] = {}  # pid -> when SIGTERM's grace is over
         self._strays = Strays()
         self._replies: list[bytes] = []
-        self._boot: bytes | None = None
 
     def await_boot(self) -> bytes | None:
         """Wait for the BOOT frame; None if the executor went away before it."""

@@ -132,6 +132,8 @@ class LocalExecutor:
             await asyncio.sleep(_CLOSE_STEP_S)
 
     def _attach(self) -> asyncio.AbstractEventLoop:
+        if self._error:
+            raise self._error
         if self._loop is None and not self._is_closed:
             self._loop = loop = asyncio.get_running_loop()
             self._outbox.attach(loop)
