@@ -7,13 +7,13 @@ that goes away does not stop the run; the rest of its stream is dropped.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TextIO
 
 from engine.cli import times
 from engine.cli.escapes import safe
-from engine.cli.progress import Tally
-from engine.cli.report import failure_lines
+from engine.cli.progress import CANCELLED, Tally
+from engine.cli.report import failure_lines, in_full
 from engine.errors import Failure
 from engine.flow.graph import Graph
 from engine.ids import TaskKey
@@ -56,9 +56,11 @@ class Sink:
         try:
             self.stream.write(text)
             self.stream.flush()
-        except BrokenPipeError:
+        except OSError:  # a pipe without a reader, a terminal that was closed
             self.broken = True
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, self.stream.fileno())
+            os.close(devnull)
 
 
 @dataclass(slots=True)
@@ -94,6 +96,11 @@ class Console:
                 self._change(event)
         if self._flush_at is None and (self.look.out.pending or self.look.err.pending):
             self._flush_soon()
+
+    def say(self, text: str) -> None:
+        """Say something between the lines of the run."""
+        self.look.err.pending.append(text)
+        self._flush()
 
     def close(self) -> None:
         """Write what is pending."""
@@ -138,7 +145,8 @@ class Console:
             case TaskDone():
                 self._say_done(event)
             case TaskAttemptFailed(task, _, _, ended_us, failure, retry_in_s):
-                self._say(ended_us, task, f"Task failed: {_in_short(failure)}")
+                word = "was ended" if failure.code == CANCELLED else "failed"
+                self._say(ended_us, task, f"Task {word}: {_in_short(failure)}")
                 if retry_in_s is not None:
                     self._say(ended_us, task, f"Task is tried again in {retry_in_s:g} s.")
             case RunBegan(_, run_id, at_us, origin):
@@ -178,8 +186,7 @@ def running_loop() -> "asyncio.AbstractEventLoop | None":
 
 
 def _in_short(failure: Failure) -> str:
-    first = failure.message.partition("\n")[0]
-    return safe(first)
+    return safe(in_full(failure).partition("\n")[0])
 
 
 def summary_lines(tally: Tally, look: Look) -> Sequence[str]:
@@ -191,6 +198,7 @@ def summary_lines(tally: Tally, look: Look) -> Sequence[str]:
     counts = [f"{tally.done - tally.reused:,} tasks done"]
     counts += [f"{tally.reused:,} reused"] if tally.reused else []
     counts += [f"{tally.failed:,} failed"] if tally.failed else []
+    counts += [f"{tally.cancelled:,} ended"] if tally.cancelled else []
     took = times.duration(tally.now_us - tally.began_us)
     lines: list[str] = []
     if not look.quiet:
@@ -224,5 +232,4 @@ def _named(failure: Failure, task: TaskKey | None) -> Failure:
     """The failure with its task in the message, unless it names it already."""
     if task is None or str(task) in failure.message:
         return failure
-    fields = {**failure.to_dict(), "message": f"{task}: {failure.message}"}
-    return Failure.from_dict(fields)
+    return replace(failure, type="", message=f"{task}: {in_full(failure)}")

@@ -53,7 +53,12 @@ class JsonConsole(Console):
             "reason": ended.reason if ended else None,
             "exit_code": exit_code,
             "duration_s": (tally.now_us - tally.began_us) / 1_000_000,
-            "tasks": {"done": tally.done, "reused": tally.reused, "failed": tally.failed},
+            "tasks": {
+                "done": tally.done,
+                "reused": tally.reused,
+                "failed": tally.failed,
+                "cancelled": tally.cancelled,
+            },
             "failed_task": str(ended.failed_task) if ended and ended.failed_task else None,
             "error": failure_fields(failure) if failure else None,
         }

@@ -8,7 +8,7 @@ each step inside of it.
 from collections import deque
 from dataclasses import dataclass, field
 
-from engine.errors import Failure
+from engine.errors import Failure, TaskCancelledError
 from engine.flow.graph import Graph
 from engine.ids import TaskKey
 from engine.scheduler.progress import (
@@ -19,6 +19,9 @@ from engine.scheduler.progress import (
     TaskDone,
     TaskLaunched,
 )
+
+CANCELLED = TaskCancelledError.code
+"""The failure of a task that did not fail but was ended."""
 
 _RATE_WINDOW_S = 10
 _FIRST_FAILURES = 5
@@ -33,17 +36,18 @@ class StepCount:
     done: int = 0
     reused: int = 0
     failed: int = 0
+    cancelled: int = 0
     retried: int = 0
     slowest_us: int = 0
     slowest: str = ""
 
     @property
     def total(self) -> int:
-        return max(self.expected, self.running + self.done + self.failed)
+        return max(self.expected, self.running + self.done + self.failed + self.cancelled)
 
     @property
     def begun(self) -> bool:
-        return bool(self.running or self.done or self.failed)
+        return bool(self.running or self.done or self.failed or self.cancelled)
 
 
 @dataclass(slots=True)
@@ -107,6 +111,10 @@ class Tally:
         return sum(count.failed for count in self.steps.values())
 
     @property
+    def cancelled(self) -> int:
+        return sum(count.cancelled for count in self.steps.values())
+
+    @property
     def running(self) -> int:
         return len(self._started)
 
@@ -153,6 +161,9 @@ class Tally:
         self._ended(event.task, count, event.ended_us)
         if event.retry_in_s is not None:
             count.retried += 1
+            return
+        if event.failure.code == CANCELLED:
+            count.cancelled += 1
             return
         count.failed += 1
         if len(self.failures) < _FIRST_FAILURES:

@@ -57,7 +57,7 @@ def failure_lines(failure: Failure, *, run: str, color: bool = False) -> Iterato
         run: `Flow/run`, to resume.
         color: whether the head may be coloured.
     """
-    yield _head(failure.code, failure.message, color=color)
+    yield _head(failure.code, in_full(failure), color=color)
     if failure.where:
         yield f"  {safe(failure.where)}"
     for line in failure.log_tail:
@@ -66,6 +66,13 @@ def failure_lines(failure: Failure, *, run: str, color: bool = False) -> Iterato
         yield f"  hint: {safe(failure.hint)}"
     run_id = run.rpartition("/")[2]
     yield f"  run:  {run}   resume: aflow resume {run_id}"
+
+
+def in_full(failure: Failure) -> str:
+    """The failure's type and message, as Python would print them last."""
+    if not failure.type or failure.message.startswith(failure.type):
+        return failure.message
+    return f"{failure.type}: {failure.message}" if failure.message else failure.type
 
 
 def _head(code: str, message: str, *, color: bool) -> str:

@@ -5,6 +5,7 @@ flow language only; the runtime forks its server from this process; what draws c
 the first event.
 """
 
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
     from engine.runtime.result import FinishedRun
     from engine.scheduler.progress import RunEvent
 
-EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_TERMINATED = 128 + signal.SIGTERM
+
+_AGAIN = "interrupted: the tasks that run are ended; again to wait for none of them"
+_AT_ONCE = "interrupted again: nothing is waited for"
 
 
 class Display:
@@ -39,6 +43,27 @@ class Display:
 
     def __call__(self, event: "RunEvent") -> None:
         self.console.observe(event)
+
+    def say(self, text: str) -> None:
+        """Say something between the lines of the run."""
+        if not self._session.json:
+            self.console.say(text)
+
+    def close(self) -> None:
+        """Write what is pending."""
+        if self._console is not None:
+            self._console.close()
+
+    def end(self, exit_code: int) -> None:
+        """Say how the run ended, if it began."""
+        if self._console is None:
+            return
+        from engine.cli.ndjson import JsonConsole
+
+        if isinstance(self._console, JsonConsole):
+            self._console.result(exit_code)
+        else:
+            self._console.summary()
 
     def _choose(self) -> "Console":
         from engine.cli.console import Console, Look
@@ -78,25 +103,41 @@ def run(flow: "type[FlowSpec]", options: "RunOptions", session: Session) -> int:
     from engine.runtime import Engine
 
     display = Display(flow, session)
+    signals: list[int] = []
 
-    async def work() -> "FinishedRun":
+    async def work() -> "FinishedRun | None":
+        _cancel_on_signals(signals, display)
         async with Engine(session.config) as engine:
-            return await engine.execute(flow, options, observers=(display,), zygote=zygote)
+            try:
+                return await engine.execute(flow, options, observers=(display,), zygote=zygote)
+            except asyncio.CancelledError:
+                if signals:  # nobody but us has cancelled, and the answer is the exit code
+                    return None
+                raise
 
     try:
         done = asyncio.run(work())
     finally:
-        if display._console is not None:
-            display._console.close()
-    code = exit_code_of(done)
-    if session.json:
-        from engine.cli.ndjson import JsonConsole
-
-        if isinstance(display.console, JsonConsole):
-            display.console.result(code)
-    else:
-        display.console.summary()
+        display.close()
+    code = exit_code_of(done) if done is not None else 128 + signals[0]
+    display.end(code)
     return code
+
+
+def _cancel_on_signals(received: list[int], display: Display) -> None:
+    """Let the first signal end the tasks and the run, and a second one stop waiting for them."""
+    import asyncio
+
+    loop, main = asyncio.get_running_loop(), asyncio.current_task()
+
+    def on_signal(number: int) -> None:
+        received.append(number)
+        display.say(_AGAIN if len(received) == 1 else _AT_ONCE)
+        if main is not None:
+            main.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, on_signal, number)
 
 
 def _fork(flow: "type[FlowSpec]", options: "RunOptions", session: Session) -> "Zygote | None":
