@@ -34,14 +34,13 @@ class EveryTaskSucceeds(Checked):
         assert run.end_task is not None
         status = bench.json("status", run.id)
         assert status["status"] == "succeeded"
-        done = {step["step"]: step["succeeded"] for step in status["steps"]}
-        assert {name: n for name, n in done.items() if not name.startswith("_")} == {
+        assert {step["step"]: step["done"] for step in status["steps"]} == {
             place.name: shape.count(place.name) for place in shape.places
         }
 
 
 class ArtifactsFlow(Checked):
-    """What a step assigns is there in every later one, up to the join; the join sees it in order."""
+    """What a step assigns is there in every later one, up to the join, which sees it in order."""
 
     def body(self, place: Place) -> str:
         if place.name == "start":
@@ -62,8 +61,9 @@ class ArtifactsFlow(Checked):
                 for trails in values(run, place.name, "trails"):
                     assert len({len(trail) for trail in trails}) <= 2  # branches of unequal length
         assert run.data.trail[-1] == "end"
-        dumped = bench.json("dump", f"{run.id}/end/0", "--include", "trail")
-        assert run.data.trail == _only_value(dumped)
+        (dumped,) = bench.json("dump", f"{run.id}/end/0", "--include", "trail")["tasks"]
+        assert dumped["task"] == f"{run.pathspec}/end/0"
+        assert dumped["artifacts"]["trail"]["value"] == run.data.trail
 
 
 class ItemsAndTheirOrder(Checked):
@@ -107,8 +107,9 @@ class MergedArtifacts(Checked):
     """merge_artifacts takes over what branches agree on; disagreement is named."""
 
     def body(self, place: Place) -> str:
+        mine = f"self.mine = {place.name!r} + str(self.foreach_stack())"
         if place.name == "start":
-            return "self.common = {'a': [1, 2]}\nself.mine = 'start'"
+            return f"self.common = {{'a': [1, 2]}}\n{mine}"
         if place.is_join:
             return (
                 "try:\n"
@@ -121,16 +122,15 @@ class MergedArtifacts(Checked):
                 "            if any(hasattr(task, n) for task in inputs)]\n"
                 "if len({task.mine for task in inputs}) > 1:\n"
                 "    try:\n"
-                "        self.merge_artifacts(inputs, exclude=[n for n in ignored if n != 'mine'])\n"
+                "        agreed = [name for name in ignored if name != 'mine']\n"
+                "        self.merge_artifacts(inputs, exclude=agreed)\n"
                 "    except Exception as error:\n"
                 "        self.conflict = type(error).__name__\n"
                 "assert not hasattr(self, 'common')\n"
                 "self.merge_artifacts(inputs, exclude=ignored)\n"
-                f"self.mine = {place.name!r}"
+                f"{mine}"
             )
-        if place.depth:
-            return f"self.mine = {place.name!r} + str(self.foreach_stack())"
-        return f"self.mine = {place.name!r}"
+        return mine
 
     def check(self, shape: Shape, run: Run, bench: Bench) -> None:
         assert run.data.common == {"a": [1, 2]}
@@ -372,14 +372,6 @@ class SpawnedLikeForked(ArtifactsFlow):
 
     def execute(self, bench: Bench) -> Run:
         return bench.run("--isolation", "spawn")
-
-
-def _only_value(dumped: object) -> object:
-    """The one value in what `dump --json` printed for one artifact of one task."""
-    assert isinstance(dumped, dict)
-    (task,) = dumped["tasks"]
-    (artifact,) = task["artifacts"]
-    return artifact["value"]
 
 
 BEHAVIOURS: tuple[Checked, ...] = (

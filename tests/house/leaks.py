@@ -98,7 +98,12 @@ def watched_tasks() -> Iterator[list[str]]:
     original: Callable[[asyncio.AbstractEventLoop], None] = module._cancel_all_tasks
 
     def cancel_all_tasks(loop: asyncio.AbstractEventLoop) -> None:
-        pending.extend(repr(task) for task in asyncio.all_tasks(loop) if not task.cancelling())
+        # asyncio closes generators that were left half-way in tasks of its own, at any time.
+        pending.extend(
+            repr(task)
+            for task in asyncio.all_tasks(loop)
+            if not task.cancelling() and "async_generator_athrow" not in repr(task.get_coro())
+        )
         original(loop)
 
     module._cancel_all_tasks = cancel_all_tasks
