@@ -12,6 +12,7 @@ import pickle
 import struct
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from operator import attrgetter
@@ -152,7 +153,8 @@ def restore_main(path: str, qualname: str, by_value: bytes) -> object:
     Pickles name this function, so its name and signature are part of the format.
     """
     if path == main_path():
-        return attrgetter(qualname)(sys.modules["__main__"])
+        with suppress(AttributeError):  # the file has been edited since
+            return attrgetter(qualname)(sys.modules["__main__"])
     if not by_value:
         raise AttributeError(f"{qualname!r} of {path} can only be loaded by that program")
     return pickle.loads(by_value)  # noqa: S301  # part of a pickle that is being loaded

@@ -48,10 +48,7 @@ def connect(path: str, *, durability: str = "process") -> sqlite3.Connection:
         StoreError: it is no database, damaged, or of a later version.
     """
     with sqlite_errors(path):
-        try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        except OSError as error:
-            raise access_error(error, path, "open") from error
+        _make_private(path)
         connection = sqlite3.connect(
             path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
@@ -64,6 +61,28 @@ def connect(path: str, *, durability: str = "process") -> sqlite3.Connection:
             connection.close()
             raise
         return connection
+
+
+def _make_private(path: str) -> None:
+    """Make the file, for its mode: SQLite would let others read it.
+
+    It is made under another name and linked, because closing any handle of a database file drops
+    the locks that all other connections of this process have on it (POSIX, fcntl F_SETLK; SQLite,
+    How To Corrupt, 2.2): two writers at once then lose rows.
+    """
+    if os.path.exists(path):
+        return
+    fresh = f"{path}.{os.getpid()}-{os.urandom(8).hex()}"
+    try:
+        os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        try:
+            os.link(fresh, path)
+        finally:
+            os.unlink(fresh)
+    except FileExistsError:
+        return  # another process or thread was first
+    except OSError as error:
+        raise access_error(error, path, "open") from error
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

@@ -21,7 +21,7 @@ HOLD = (
     "from engine.stores.leases import Lease\n"
     "lease = Lease.acquire(sys.argv[1], run='F/R', since_us=1_790_000_000_000_000)\n"
     "{then}\n"
-    "print('held', flush=True)\n"
+    "os.write(1, b'held\\n')\n"
     "sys.stdin.read()\n"
 )
 
@@ -85,7 +85,7 @@ def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
 
 def test_a_lock_that_a_forked_child_keeps_is_taken_over_from_a_dead_holder(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
-    fork = "pid = os.fork()\nif pid: print(pid, flush=True); os._exit(0)"
+    fork = "pid = os.fork()\nif pid: os.write(1, b'%d\\n' % pid); os._exit(0)"
     with subprocess.Popen(
         [sys.executable, "-c", HOLD.format(then=fork), str(lock)],
         stdin=subprocess.PIPE,

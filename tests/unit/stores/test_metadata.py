@@ -96,6 +96,9 @@ def test_a_hundred_runs_of_four_processes_write_at_once(tmp_path: Path) -> None:
         assert len({r.run_id for r in runs}) == 100
         for record in runs:
             assert len(list(metadata.tasks("F", record.run_id))) == 40
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
 
 
 def test_one_connection_serves_many_threads(metadata: LocalMetadataSync) -> None:
