@@ -87,7 +87,11 @@ def step(
 class _FlowName:
     """`flow.name`: the class's name. Not a data descriptor, so a step may have a `self.name`."""
 
-    def __get__(self, flow: object, owner: type) -> str:
+    def __get__(self, flow: object, owner: type) -> Any:  # Any: users' values
+        if isinstance(flow, FlowSpec) and is_bound(flow):
+            state = _state(flow, "self.name")
+            if _source_of(state, "name") is not None:
+                return load_artifact(flow, "name")  # an earlier step has its own
         return owner.__name__
 
 

@@ -29,6 +29,8 @@ def execute(name: str, source: str, scope: dict[str, Any], runner: asyncio.Runne
 def main() -> None:
     answers = sys.stdout
     scope = sys.modules["__main__"].__dict__
+    del scope["__file__"]  # a notebook is no file, and imports from where it was started
+    sys.path.insert(0, "")
     with asyncio.Runner() as runner:
         for line in sys.stdin:
             output = io.StringIO()
