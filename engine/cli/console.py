@@ -80,8 +80,6 @@ class Console:
         self.look = look
         self.tally = Tally(graph)
         self._flush_at: asyncio.TimerHandle | None = None
-        self._second = -1
-        self._stamp = ""
 
     def observe(self, event: RunEvent) -> None:
         """Take one event; what it says is on the screen 20 ms later."""
@@ -155,7 +153,8 @@ class Console:
 
     def _say_done(self, event: TaskDone) -> None:
         if event.reused:
-            self._say(event.ended_us, event.task, "Task reused.")
+            # Its times are those of the run that did the work.
+            self._say(self.tally.now_us, event.task, "Task reused.")
             return
         if event.transition.fanout is not None:
             self._say(
@@ -167,12 +166,8 @@ class Console:
         self._say(event.ended_us, event.task, f"Task finished successfully{caught}.")
 
     def _say(self, at_us: int, task: TaskKey | None, text: str) -> None:
-        second, rest_us = divmod(at_us, 1_000_000)
-        if second != self._second:  # formatting a date costs more than all the rest of the line
-            self._second = second
-            self._stamp = times.clock(at_us)[:-4]
         where = f" [{task.step}/{task.task_id}]" if task else ""
-        self.look.err.pending.append(f"{self._stamp}.{rest_us // 1000:03d}{where} {text}")
+        self.look.err.pending.append(f"{times.clock(at_us)}{where} {text}")
 
 
 def running_loop() -> "asyncio.AbstractEventLoop | None":

@@ -146,12 +146,13 @@ class Tally:
     def _done(self, event: TaskDone) -> None:
         count = self.step(event.task.step)
         count.done += 1
-        self._ended(event.task, count, event.ended_us)
-        if event.reused:
+        if event.reused:  # never launched here; its times are those of the run that did the work
             count.reused += 1
-        elif event.ended_us - event.started_us > count.slowest_us:
-            count.slowest_us = event.ended_us - event.started_us
-            count.slowest = event.task.task_id
+        else:
+            self._ended(event.task, count, event.ended_us)
+            if event.ended_us - event.started_us > count.slowest_us:
+                count.slowest_us = event.ended_us - event.started_us
+                count.slowest = event.task.task_id
         children = 1 if event.transition.fanout is None else event.transition.fanout
         for name in self._inside.get(event.task.step, ()):
             self.steps[name].expected += children
@@ -170,7 +171,7 @@ class Tally:
             self.failures.append((event.task, event.failure))
 
     def _ended(self, task: TaskKey, count: StepCount, at_us: int) -> None:
-        if self._started.pop(task, None) is not None:  # a reused task was never launched
+        if self._started.pop(task, None) is not None:
             count.running -= 1
         self.now_us = max(self.now_us, at_us)
         second = at_us // 1_000_000

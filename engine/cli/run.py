@@ -62,21 +62,20 @@ def run_options() -> list[click.Option]:
 def execute(values: dict[str, Any], **resume: str | None) -> int:  # Any: click's values
     """Run the flow of this command with click's values."""
     from engine.cli.running import run
-    from engine.runtime.options import RunOptions
 
     now = session()
     now.quiet = now.quiet or values["quiet"]
-    options = RunOptions(
-        parameters=parameters_given(values),
-        max_workers=values["max_workers"],
-        max_num_splits=values["max_num_splits"],
-        tags=tuple(values["tags"]),
-        decorators=with_decorators(values["decorators"]),
-        on_failure=values["on_failure"],
-        isolation=values["isolation"],
-        run_id_file=values["run_id_file"],
+    options = {
+        "parameters": parameters_given(values),
+        "max_workers": values["max_workers"],
+        "max_num_splits": values["max_num_splits"],
+        "tags": tuple(values["tags"]),
+        "decorators": with_decorators(values["decorators"]),
+        "on_failure": values["on_failure"],
+        "isolation": values["isolation"],
+        "run_id_file": values["run_id_file"],
         **resume,
-    )
+    }
     return run(flow_of_command(), options, now)
 
 

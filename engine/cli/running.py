@@ -7,7 +7,8 @@ the first event.
 
 import signal
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any  # Any: values of many options
 
 from engine.cli.options import Session
 from engine.errors import EXIT_RUN_FAILED
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from engine.cli.console import Console, Sink
     from engine.executors.zygote import Zygote
     from engine.flow.spec import FlowSpec
-    from engine.runtime.options import RunOptions
     from engine.runtime.result import FinishedRun
     from engine.scheduler.progress import RunEvent
 
@@ -91,17 +91,23 @@ def _sink(session: Session, *, stderr: bool) -> "Sink":
     return Sink(sys.stderr if stderr else sys.stdout, color=session.color(stderr=stderr))
 
 
-def run(flow: "type[FlowSpec]", options: "RunOptions", session: Session) -> int:
+def run(flow: "type[FlowSpec]", wanted: Mapping[str, Any], session: Session) -> int:
     """Run `flow`, show it, and return the exit code.
+
+    Args:
+        flow: the flow's class.
+        wanted: the fields of RunOptions, which is not imported before the fork.
+        session: settings and what to show.
 
     Raises:
         EngineError: it could not be run; what a step raised is told, not raised.
     """
-    zygote = _fork(flow, options, session)  # before asyncio is there, which tasks do not need
+    zygote = _fork(flow, wanted, session)  # before asyncio is there, which tasks do not need
     import asyncio
 
-    from engine.runtime import Engine
+    from engine.runtime import Engine, RunOptions
 
+    options = RunOptions(**wanted)
     display = Display(flow, session)
     signals: list[int] = []
 
@@ -140,7 +146,7 @@ def _cancel_on_signals(received: list[int], display: Display) -> None:
         loop.add_signal_handler(number, on_signal, number)
 
 
-def _fork(flow: "type[FlowSpec]", options: "RunOptions", session: Session) -> "Zygote | None":
+def _fork(flow: "type[FlowSpec]", wanted: Mapping[str, Any], session: Session) -> "Zygote | None":
     """Fork the run's server while this process is small and has one thread.
 
     None leaves it to the runtime, which starts one in an interpreter of its own: where that is
@@ -148,12 +154,12 @@ def _fork(flow: "type[FlowSpec]", options: "RunOptions", session: Session) -> "Z
     """
     import threading
 
-    if (options.isolation or session.config.isolation) != "fork" or threading.active_count() > 1:
+    if (wanted["isolation"] or session.config.isolation) != "fork" or threading.active_count() > 1:
         return None
     from engine.executors.zygote import fork_zygote
     from engine.worker.main import program_of, task_target
 
-    return fork_zygote(task_target(program_of(flow, options.decorators)))
+    return fork_zygote(task_target(program_of(flow, wanted["decorators"])))
 
 
 def exit_code_of(done: "FinishedRun") -> int:

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from engine.errors import UsageError
 
@@ -30,14 +31,23 @@ def parse_instant(text: str, *, now_us: int) -> int:
 
 def iso(at_us: int) -> str:
     """As JSON has it: UTC, milliseconds."""
-    at = datetime.fromtimestamp(at_us // 1_000_000, UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{at_us // 1000 % 1000:03d}Z"
+    return f"{_iso_second(at_us // 1_000_000)}.{at_us // 1000 % 1000:03d}Z"
 
 
 def clock(at_us: int) -> str:
     """As a line of output has it: local time, milliseconds."""
-    at = datetime.fromtimestamp(at_us // 1_000_000).astimezone()
-    return f"{at:%Y-%m-%d %H:%M:%S}.{at_us // 1000 % 1000:03d}"
+    return f"{_clock_second(at_us // 1_000_000)}.{at_us // 1000 % 1000:03d}"
+
+
+# Formatting a date costs more than all else in a line, and lines come in bursts of one second.
+@lru_cache(maxsize=64)
+def _iso_second(at_s: int) -> str:
+    return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%dT%H:%M:%S}"
+
+
+@lru_cache(maxsize=64)
+def _clock_second(at_s: int) -> str:
+    return f"{datetime.fromtimestamp(at_s).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def age(at_us: int, *, now_us: int) -> str:
