@@ -143,6 +143,10 @@ PROBES = {
     "modules": "sys.modules.get('json', 1) is None",
     "builtins": "hasattr(builtins, 'spoiled')",
     "descriptors": "len(os.listdir('/proc/self/fd'))",
+    "sockets": "sum(stat.S_ISSOCK(os.stat(f'/proc/self/fd/{n}').st_mode) for n in range(3, 99)"
+    " if os.path.exists(f'/proc/self/fd/{n}'))",
+    "pipes": "sum(stat.S_ISFIFO(os.stat(f'/proc/self/fd/{n}').st_mode) for n in range(3, 99)"
+    " if os.path.exists(f'/proc/self/fd/{n}'))",
     "threads": "threading.active_count()",
     "signal handlers": "[str(signal.getsignal(n)) for n in (15, 2, 10, 17, 1, 13)]",
     "signal mask": "list(signal.pthread_sigmask(signal.SIG_BLOCK, []))",
@@ -155,7 +159,7 @@ PROBES = {
     "exit functions": "atexit._ncallbacks()",
 }
 PROBE = f"""
-    import atexit, builtins, logging, multiprocessing, os, signal, sys, threading
+    import atexit, builtins, logging, multiprocessing, os, signal, stat, sys, threading
     for name, probe in {PROBES!r}.items():
         print(name, '=', eval(probe))
     report(b"")
@@ -176,7 +180,8 @@ async def test_r04_a_task_sees_nothing_that_another_changed() -> None:
     assert "threads = 1" in after
     assert "signal mask = []" in after
     assert "standard input = /dev/null" in after
-    assert "descriptors = 5" in after  # 0, 1, 2, the report channel and the listing itself
+    assert "sockets = 1" in after  # the channel on which it reports
+    assert "pipes = 0" in after
     assert "SPOILED AT EXIT" not in seen.text("after")
     assert "SPOILED AT EXIT" in seen.text("spoiler-0")
 
@@ -348,14 +353,17 @@ STUBBORN = """
 """
 DAEMON = """
     import os, signal, time
+    read_end, write_end = os.pipe()
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             print("daemon", os.getpid(), flush=True)
+            os.write(write_end, b"up")
             time.sleep(3600)
         os._exit(0)
     os.wait()
+    os.read(read_end, 2)
     while True:
         time.sleep(0.01)
         if {done}:
