@@ -127,7 +127,11 @@ def _children() -> dict[int, str]:
     """Living children by pid, with their command lines. The dead of this process are not leaks."""
     found = {}
     for listing in Path("/proc/self/task").glob("*/children"):
-        for pid in listing.read_text().split():
+        try:
+            pids = listing.read_text().split()
+        except (FileNotFoundError, ProcessLookupError):  # that thread has ended
+            continue
+        for pid in pids:
             command = _command(int(pid))
             if command and "multiprocessing.resource_tracker" not in command:
                 found[int(pid)] = command
