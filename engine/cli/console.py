@@ -7,8 +7,10 @@ that goes away does not stop the run; the rest of its stream is dropped.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
+
+from msgspec.structs import replace
 
 from engine.cli import times
 from engine.cli.escapes import safe

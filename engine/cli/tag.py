@@ -1,36 +1,35 @@
 """`aflow tag add|remove|replace|list`: a run's tags."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import click
 
 from engine.cli.options import Session, session, verb
 from engine.cli.references import find_run
-from engine.client.namespaces import namespace
 from engine.client.reader import Reader
-from engine.client.runs import Run
+from engine.client.runs import change_tags
 from engine.errors import UsageError
+
+Changes = Callable[[list[str]], tuple[Iterable[str], Iterable[str]]]
+"""Turns the words after the run into the tags to remove and the tags to add."""
 
 _RUN_ID = click.option("--run-id", metavar="RUN", help="The run, if it is not the first word.")
 _WORDS = click.argument("words", nargs=-1, metavar="[RUN] TAG...")
 
 
-def _with_run(run: str | None, words: list[str], change: Callable[[Run, list[str]], None]) -> None:
-    """Call `change` with the run that is meant and the words that are left, and tell its tags."""
+def _with_run(run: str | None, words: list[str], changes: Changes) -> None:
+    """Change the tags of the run that is meant, and tell those that it has then."""
     now = session()
     run = run or _first(now, words)
     with Reader.open(now.config) as reader:
         record = find_run(reader, run, flow=now.flow_name)
-        namespace(None)  # what the command line names is meant, whoever ran it
-        found = Run._of(reader, record)
-        change(found, words)
-        tags = sorted(found.user_tags)
+        record = change_tags(reader, record, *changes(words))
+    pathspec, tags = f"{record.flow}/{record.run_id}", sorted(record.tags)
     if now.json:
-        fields = {"run": found.pathspec, "tags": tags}
-        print(json.dumps({"schema": "aflow/tags/1", **fields}))
+        print(json.dumps({"schema": "aflow/tags/1", "run": pathspec, "tags": tags}))
     else:
-        print(f"{found.pathspec}: {', '.join(tags) or 'no tags'}")
+        print(f"{pathspec}: {', '.join(tags) or 'no tags'}")
 
 
 def _first(now: Session, words: list[str]) -> str:
@@ -53,7 +52,7 @@ def _some(words: list[str]) -> list[str]:
 @_WORDS
 def add(run_id: str | None, words: tuple[str, ...]) -> None:
     """Add tags to RUN."""
-    _with_run(run_id, list(words), lambda run, tags: run.add_tags(_some(tags)))
+    _with_run(run_id, list(words), lambda tags: ((), _some(tags)))
 
 
 @verb("remove", examples="aflow tag remove @latest nightly", json=True)
@@ -61,7 +60,7 @@ def add(run_id: str | None, words: tuple[str, ...]) -> None:
 @_WORDS
 def remove(run_id: str | None, words: tuple[str, ...]) -> None:
     """Remove tags from RUN. A tag that it does not have is no error."""
-    _with_run(run_id, list(words), lambda run, tags: run.remove_tags(_some(tags)))
+    _with_run(run_id, list(words), lambda tags: (_some(tags), ()))
 
 
 @verb("replace", examples="aflow tag replace @latest --remove draft --add good", json=True)
@@ -74,12 +73,12 @@ def replace(
 ) -> None:
     """Remove tags from RUN and add others, in one step."""
 
-    def change(run: Run, rest: list[str]) -> None:
+    def changes(rest: list[str]) -> tuple[Iterable[str], Iterable[str]]:
         if rest:
             raise UsageError(f"{rest[0]!r} is neither --add nor --remove")
-        run.replace_tags(removed, added)
+        return removed, added
 
-    _with_run(run_id, list(words), change)
+    _with_run(run_id, list(words), changes)
 
 
 @verb("list", examples="aflow tag list @latest\naflow tag list @latest --system", json=True)

@@ -95,6 +95,27 @@ class Flow(Located):
         return run.finished_at if run else None
 
 
+def change_tags(
+    reader: Reader, run: RunRecord, tags_to_remove: Iterable[str], tags_to_add: Iterable[str]
+) -> RunRecord:
+    """Remove user tags of a run, then add others, in one step.
+
+    Raises:
+        UsageError: a system tag would be removed, a text cannot be a tag, or they become too many.
+    """
+    add, remove = list(tags_to_add), list(tags_to_remove)
+    if system := [tag for tag in remove if tag in run.system_tags]:
+        raise UsageError(
+            f"{system[0]!r} is a system tag and stays", hint="only user tags can be removed"
+        )
+    return reader.change_tags(
+        run.flow,
+        run.run_id,
+        add=[tag for tag in add if tag not in run.system_tags],
+        remove=[tag for tag in remove if tag not in add],
+    )
+
+
 class Run(Located):
     """A run: its steps, what it left, its tags."""
 
@@ -230,15 +251,4 @@ class Run(Located):
             UsageError: a system tag would be removed, a text cannot be a tag, or the run would
                 have too many.
         """
-        record = self._now()
-        add, remove = list(tags_to_add), list(tags_to_remove)
-        if system := [tag for tag in remove if tag in record.system_tags]:
-            raise UsageError(
-                f"{system[0]!r} is a system tag and stays", hint="only user tags can be removed"
-            )
-        self._record = self._reader.change_tags(
-            record.flow,
-            record.run_id,
-            add=[tag for tag in add if tag not in record.system_tags],
-            remove=[tag for tag in remove if tag not in add],
-        )
+        self._record = change_tags(self._reader, self._now(), tags_to_remove, tags_to_add)
