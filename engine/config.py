@@ -9,9 +9,11 @@ needs them.
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self, cast
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from engine.errors import ConfigError
 
@@ -50,8 +52,7 @@ def user_name(environ: Mapping[str, str] | None = None) -> str:
         return f"uid-{os.getuid()}"
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """How one key is read: its help, and a function from text or a TOML value to the value."""
 
     help: str
@@ -85,59 +86,48 @@ def _count(value: object) -> int:
     return number
 
 
-def _setting(
-    default: object,
-    help: str,
-    read: Callable[[object], object] = _text,
-    *,
-    is_path: bool = False,
-) -> Any:  # Any: dataclasses.field's own pretence, so that the annotation is the type
-    setting = {"setting": Setting(help, read, is_path)}
-    if callable(default):
-        return field(default_factory=default, metadata=setting)
-    return field(default=default, metadata=setting)
+SETTINGS: Mapping[str, Setting] = {
+    "datastore": Setting("directory or s3:// url where runs are kept", _text, is_path=True),
+    "metadata": Setting(
+        "where runs are listed; default: inside the datastore", _text, is_path=True
+    ),
+    "max_workers": Setting("tasks at once; default: the cores", _count),
+    "on_failure": Setting(
+        "what running tasks do when one failed: finish or cancel", _one_of("finish", "cancel")
+    ),
+    "isolation": Setting("how a task gets its process: fork or spawn", _one_of("fork", "spawn")),
+    "max_num_splits_guard": Setting(
+        "the widest foreach that starts without being asked for", _count
+    ),
+    "durability": Setting(
+        "what a commit survives: a killed process, or power loss", _one_of("process", "power")
+    ),
+    "verify": Setting(
+        "when mapped bytes are hashed again: changed or always", _one_of("changed", "always")
+    ),
+    "user": Setting("who runs this", _text),
+    "color": Setting("auto, always or never", _one_of("auto", "always", "never")),
+    "log_level": Setting(
+        "what the engine says of itself", _one_of("debug", "info", "warning", "error")
+    ),
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
-    """Every setting. `sources` names where each value that is not a default came from."""
+class Config(Struct, frozen=True):
+    """Every setting; `SETTINGS` says what each is. See `source` for where a value came from."""
 
-    datastore: str = _setting(
-        find_datastore, "directory or s3:// url where runs are kept", is_path=True
-    )
-    metadata: str | None = _setting(
-        None, "where runs are listed; default: inside the datastore", is_path=True
-    )
-    max_workers: int = _setting(cores, "tasks at once; default: the cores", _count)
-    on_failure: str = _setting(
-        "finish",
-        "what running tasks do when one failed: finish or cancel",
-        _one_of("finish", "cancel"),
-    )
-    isolation: str = _setting(
-        "fork", "how a task gets its process: fork or spawn", _one_of("fork", "spawn")
-    )
-    max_num_splits_guard: int = _setting(
-        1_000_000, "the widest foreach that starts without being asked for", _count
-    )
-    durability: str = _setting(
-        "process",
-        "what a commit survives: a killed process, or power loss",
-        _one_of("process", "power"),
-    )
-    verify: str = _setting(
-        "changed",
-        "when mapped bytes are hashed again: changed or always",
-        _one_of("changed", "always"),
-    )
-    user: str = _setting(user_name, "who runs this")
-    color: str = _setting("auto", "auto, always or never", _one_of("auto", "always", "never"))
-    log_level: str = _setting(
-        "warning",
-        "what the engine says of itself",
-        _one_of("debug", "info", "warning", "error"),
-    )
-    sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    datastore: str = field(default_factory=find_datastore)
+    metadata: str | None = None
+    max_workers: int = field(default_factory=cores)
+    on_failure: str = "finish"
+    isolation: str = "fork"
+    max_num_splits_guard: int = 1_000_000
+    durability: str = "process"
+    verify: str = "changed"
+    user: str = field(default_factory=user_name)
+    color: str = "auto"
+    log_level: str = "warning"
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def source(self, key: str) -> str:
         """Where the value of `key` came from: a file, a variable, a flag or "default"."""
@@ -159,19 +149,14 @@ class Config:
             ConfigError: a key is unknown or a value does not fit.
         """
         changed = _read({k: v for k, v in values.items() if v is not None}, source, None)
-        kept = {f.name: getattr(self, f.name) for f in fields(self)}
         sources = {**self.sources, **dict.fromkeys(changed, source)}
-        return type(self)(**{**kept, **changed, "sources": sources})
+        return replace(self, **cast("dict[str, Any]", changed), sources=sources)
 
 
-SETTINGS: Mapping[str, Setting] = {
-    f.name: f.metadata["setting"] for f in fields(Config) if "setting" in f.metadata
-}
 _ALIASES = {"username": "user"}
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(Struct, frozen=True):
     """Values of one origin. `source` is for people; `base` is what relative paths are against."""
 
     source: str
@@ -245,8 +230,7 @@ def _absolute(location: str, base: Path | None) -> str:
     return os.path.abspath(path if base is None else base / path)
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
+class Search(Struct, frozen=True):
     """Where to look for files. The command line's own options, and what tests replace."""
 
     cwd: Path = field(default_factory=Path.cwd)
@@ -290,8 +274,7 @@ def load(
         defaults["datastore"] = find_datastore(search.cwd)
     if config.source("user") == "default":
         defaults["user"] = user_name(environ)
-    kept = {f.name: getattr(config, f.name) for f in fields(config)}
-    return Config(**{**kept, **defaults})
+    return replace(config, **defaults)
 
 
 def _plain(document: Mapping[str, object]) -> dict[str, object]:
@@ -417,8 +400,7 @@ def parameter_variables(environ: Mapping[str, str] | None = None) -> dict[str, s
     return {name: value for name, value in environ.items() if name.startswith(PARAMETER_PREFIX)}
 
 
-@dataclass(frozen=True, slots=True)
-class Terminal:
+class Terminal(Struct, frozen=True):
     """What a stream can show: `color`, and `live` for animation and more than ASCII."""
 
     color: bool

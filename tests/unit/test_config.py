@@ -82,7 +82,10 @@ def test_the_strongest_layer_that_has_a_key_gives_its_value(
 def test_a_layer_below_changes_nothing_that_is_set_above(values: list[dict[str, object]]) -> None:
     all_set = Layer("top", {k: getattr(Config(), k) or "/m" for k in SETTINGS})
 
-    assert merge([all_set, *(Layer("below", v) for v in values)]) == merge([all_set])
+    alone, above = merge([all_set]), merge([all_set, *(Layer("below", v) for v in values)])
+
+    assert alone == above
+    assert set(above.sources) == set(SETTINGS)
 
 
 def test_every_key_has_a_strategy_here() -> None:
