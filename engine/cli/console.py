@@ -7,9 +7,9 @@ that goes away does not stop the run; the rest of its stream is dropped.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from engine.cli import times
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 FLUSH_AFTER_S = 0.02
 
 
-@dataclass(slots=True)
-class Sink:
+class Sink(Struct):
     """Lines on their way to one stream."""
 
     stream: TextIO
@@ -65,8 +64,7 @@ class Sink:
             os.close(devnull)
 
 
-@dataclass(slots=True)
-class Look:
+class Look(Struct):
     """What is shown and where."""
 
     out: Sink

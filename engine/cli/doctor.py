@@ -11,8 +11,10 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from engine.cli import times
 from engine.cli.clock import now_us
@@ -26,8 +28,7 @@ _CLOCK_EARLIEST_US = 1_750_000_000_000_000  # June 2025: an earlier clock has ne
 _SQLITE_OLDEST = (3, 35, 0)  # upsert and row values, with years to spare
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """`level`: "ok", "warning", "error"."""
 
     check: str

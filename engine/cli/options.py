@@ -7,16 +7,15 @@ when a verb asks for them, so `--help` opens no file.
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import click
+from msgspec import Struct, field
 
 from engine.config import Config, Search, load, terminal
 
 
-@dataclass(slots=True)
-class Session:
+class Session(Struct):
     """One call of the command line. `flow_class` is set by `python flow.py ...`."""
 
     flags: dict[str, object] = field(default_factory=dict)

@@ -6,7 +6,8 @@ each step inside of it.
 """
 
 from collections import deque
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from engine.errors import Failure, TaskCancelledError
 from engine.flow.graph import Graph
@@ -27,8 +28,7 @@ _RATE_WINDOW_S = 10
 _FIRST_FAILURES = 5
 
 
-@dataclass(slots=True)
-class StepCount:
+class StepCount(Struct):
     """One step's tasks. `expected` is what the splits opened so far have announced."""
 
     expected: int = 0
@@ -50,8 +50,7 @@ class StepCount:
         return bool(self.running or self.done or self.failed or self.cancelled)
 
 
-@dataclass(slots=True)
-class Tally:
+class Tally(Struct):
     """The counts of one run. Without a graph, nothing that has not begun is counted."""
 
     graph: Graph | None = None

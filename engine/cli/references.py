@@ -6,8 +6,9 @@ in a run = run [/step [/task [/artifact]]]
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
+
+from msgspec import Struct
 
 from engine.client.reader import Reader
 from engine.config import did_you_mean
@@ -20,8 +21,7 @@ _CANDIDATES_SHOWN = 5
 FAILED = ("failed", "interrupted")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """A run, or something in it."""
 
     run: RunRecord

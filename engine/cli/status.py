@@ -2,10 +2,10 @@
 
 import json
 import sys
-from dataclasses import dataclass
 from typing import Any
 
 import click
+from msgspec import Struct
 
 from engine.cli import times
 from engine.cli.clock import now_us
@@ -20,8 +20,7 @@ from engine.stores.metadata.base import RunRecord, TaskRecord
 _RUNNING = frozenset(("running", "retrying"))
 
 
-@dataclass(slots=True)
-class _StepSum:
+class _StepSum(Struct):
     """One step's tasks, added up."""
 
     done: int = 0
@@ -42,8 +41,7 @@ class _StepSum:
             self.slowest_us = max(self.slowest_us, took_us)
 
 
-@dataclass(slots=True)
-class Summary:
+class Summary(Struct):
     """A run and what became of its tasks, in one pass over them."""
 
     run: RunRecord

@@ -5,15 +5,15 @@ id, one inside a foreach more has the id as the start of its own, and one outsid
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from engine.flow.graph import Kind, Node
 
 Nodes = Mapping[str, Node]
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbours:
+class Neighbours(Struct, frozen=True):
     """Tasks of `step`: the one of `task_id`, or all whose ids start with `prefix`."""
 
     step: str

@@ -4,7 +4,7 @@ A namespace is a tag, `user:<name>` by default: runs without it are hidden from 
 one by name is an error that says so. `namespace(None)` shows everything.
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from engine.client.reader import Reader
 from engine.config import load
@@ -14,8 +14,7 @@ from engine.stores.metadata.base import RunRecord
 _UNSET = object()
 
 
-@dataclass(slots=True)
-class _Chosen:
+class _Chosen(Struct):
     namespace: object = _UNSET
     location: str | None = None
     reader: Reader | None = None
