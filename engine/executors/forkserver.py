@@ -13,8 +13,9 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NoReturn
+
+from msgspec import Struct
 
 from engine.executors import child, process, wire
 from engine.executors.strays import Strays
@@ -29,8 +30,7 @@ def _nothing() -> None:
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class _Launch:
+class _Launch(Struct, frozen=True):
     token: int
     spec: bytes
     stdout: int
@@ -78,6 +78,7 @@ class ForkServer:
         """
         try:
             self._prepare()
+            self._strays = Strays()
             warm_up()
             gc.collect()
             gc.freeze()  # a collection in a child must not touch, and so copy, the zygote's pages

@@ -12,7 +12,8 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from engine.errors import ExecutorError
 from engine.executors import exits, wire
@@ -25,6 +26,7 @@ from engine.executors.zygote import Zygote
 
 _LINE_COST_BYTES = 100  # of a (time, text) pair without its text
 _CLOSE_STEP_S = 0.002
+_REPORTS_EVERY_S = 0.1
 
 
 def wall_clock_us() -> int:
@@ -32,8 +34,7 @@ def wall_clock_us() -> int:
     return time.time_ns() // 1000
 
 
-@dataclass(frozen=True, slots=True)
-class LocalExecutorConfig:
+class LocalExecutorConfig(Struct, frozen=True):
     """`kill_grace_s` lies between SIGTERM and SIGKILL; 0 skips SIGTERM.
 
     `backlog_bytes` of output may wait for the consumer; then jobs that print are made to wait.
@@ -45,8 +46,7 @@ class LocalExecutorConfig:
     clock: Callable[[], int] = wall_clock_us
 
 
-@dataclass(slots=True, eq=False)
-class _Running:
+class _Running(Struct, eq=False):
     name: str
     token: int
     deadline_s: float | None
@@ -77,6 +77,7 @@ class LocalExecutor:
         self._backlog_bytes = 0
         self._is_paused = False
         self._waiter: asyncio.Future[None] | None = None
+        self._reports_timer: asyncio.TimerHandle | None = None
         self._error: ExecutorError | None = None
         self._is_closed = False
         self._oom_kills = exits.oom_kills()
@@ -139,7 +140,6 @@ class LocalExecutor:
             self._outbox.attach(loop)
             self._outbox.put(self._zygote.boot)
             loop.add_reader(self._zygote.control.fileno(), self._read_control)
-            loop.add_reader(self._zygote.reports.fileno(), self._read_reports)
             loop.add_reader(self._pipes.fileno(), self._pipes.read_some)
             self._outbox.flush()
         if self._loop is None:
@@ -151,8 +151,10 @@ class LocalExecutor:
             if job.deadline:
                 job.deadline.cancel()
         self._outbox.close()
+        if self._reports_timer:
+            self._reports_timer.cancel()
         if self._loop is not None:
-            for source in (self._zygote.control, self._zygote.reports, self._pipes):
+            for source in (self._zygote.control, self._pipes):
                 self._loop.remove_reader(source.fileno())
             self._loop = None
 
@@ -166,6 +168,7 @@ class LocalExecutor:
             return
         self._jobs[running.token] = running
         self._tokens[job.name] = running.token
+        self._watch_reports()
         self._outbox.put(wire.encode(Kind.LAUNCH, running.token, job.spec), fds)
 
     def _refuse(self, job: _Running, error: int) -> None:
@@ -254,6 +257,20 @@ class LocalExecutor:
         del self._jobs[job.token], self._tokens[job.name]
         if job.deadline:
             job.deadline.cancel()
+
+    def _watch_reports(self) -> None:
+        """Read reports now and then while jobs run.
+
+        A report is of use when its job has ended, and is read then; a wake-up for each would cost
+        a fifth of what a job costs here. Yet nobody would end if all waited to send large ones.
+        """
+        if self._reports_timer is None and self._jobs and self._loop is not None:
+            self._reports_timer = self._loop.call_later(_REPORTS_EVERY_S, self._on_reports_timer)
+
+    def _on_reports_timer(self) -> None:
+        self._reports_timer = None
+        self._read_reports()
+        self._watch_reports()
 
     def _read_reports(self) -> None:
         with contextlib.suppress(BlockingIOError, ConnectionResetError):

@@ -3,18 +3,17 @@
 import array
 import asyncio
 import contextlib
-import os
 import socket
 from collections import deque
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from engine.executors import wire
 
 _MESSAGE_BYTES = 64 * 1024  # gathers small frames; a larger one goes alone
 
 
-@dataclass(slots=True)
-class _Message:
+class _Message(Struct):
     """Frames that are sent at once, and the descriptors that go with their first byte."""
 
     data: bytearray = field(default_factory=bytearray)
@@ -26,7 +25,7 @@ class _Message:
 
 
 class Outbox:
-    """Sends in order. Descriptors given to `put` are its own: it closes them when they are sent."""
+    """Sends in order. Descriptors have to stay open until their frame is sent."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
@@ -69,8 +68,6 @@ class Outbox:
     def close(self) -> None:
         """Forget what is not sent."""
         self._stop_waiting()
-        for message in self._messages:
-            _close(message.fds)
         self._messages.clear()
 
     def _send(self, message: _Message) -> int:
@@ -80,7 +77,7 @@ class Outbox:
             return self._control.send(message.data)
         fds = array.array("i", message.fds)
         sent = self._control.sendmsg([message.data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
-        _close(message.fds)
+        message.fds.clear()
         return sent
 
     def _wait(self) -> None:
@@ -93,9 +90,3 @@ class Outbox:
             self._is_waiting = False
             with contextlib.suppress(ValueError):  # the socket is closed already
                 self._loop.remove_writer(self._control.fileno())
-
-
-def _close(fds: list[int]) -> None:
-    for fd in fds:
-        os.close(fd)
-    fds.clear()

@@ -10,7 +10,8 @@ import os
 import signal
 import time
 from collections.abc import Container, Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from engine.executors import process
 
@@ -18,8 +19,7 @@ STRAY_GRACE_S = 0.1
 """Enough for multiprocessing's tracker to unlink what the task left in shared memory."""
 
 
-@dataclass(slots=True)
-class _Batch:
+class _Batch(Struct):
     """Ends of tasks that died together, and the strays that were found then."""
 
     news: list[bytes]
@@ -27,7 +27,12 @@ class _Batch:
 
 
 class Strays:
+    """Made when the zygote begins to serve: what the user's module started while it was imported
+    is there already, and is no stray.
+    """
+
     def __init__(self) -> None:
+        self._known = frozenset(process.own_children())
         self._kill_at: dict[int, float] = {}
         self._batches: list[_Batch] = []
 
@@ -46,7 +51,8 @@ class Strays:
         if news:
             concerned.append(_Batch(news))
             self._batches.append(concerned[-1])
-        found = [p for p in process.own_children() if p not in tasks and p not in self._kill_at]
+        expected = (tasks, self._kill_at, self._known)
+        found = [p for p in process.own_children() if not any(p in pids for pids in expected)]
         for pid in found:
             self._kill_at[pid] = time.monotonic() + STRAY_GRACE_S
             with contextlib.suppress(ProcessLookupError):

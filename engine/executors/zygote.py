@@ -15,7 +15,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from engine.errors import ExecutorError
 from engine.executors import wire
@@ -26,8 +27,7 @@ from engine.executors.process import Target
 _CHANNEL_TYPE = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM)
 
 
-@dataclass(slots=True)
-class Zygote:
+class Zygote(Struct):
     """One fork server: its control socket, the channel of its tasks' reports, its process id.
 
     `boot` are bytes still to be sent before anything else. Both sockets are non-blocking.
@@ -78,7 +78,8 @@ def fork_zygote(target: Target, warm_up: Callable[[], None] | None = None) -> Zy
             hint="use `--isolation spawn`, or start threads inside of steps only",
         )
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        if stream is not None:  # as in a program without a terminal
+            stream.flush()
     control, its_control, reports, its_reports = _sockets()
     pid = os.fork()
     if pid == 0:

@@ -80,6 +80,15 @@ async def test_a_report_over_the_limit_is_refused_in_the_task() -> None:
     assert (end.exit.kind, end.outcome) == (ExitKind.CODE, None)
 
 
+async def test_large_reports_that_all_wait_for_room_are_read() -> None:
+    names = [f"job-{number}" for number in range(8)]
+    source = b"import time; time.sleep(0.2); report(b'x' * 100_000)"
+    async with watched(new_executor()) as seen:
+        await seen.executor.submit([Job(name, source) for name in names])
+        ends = await seen.until_ended(*names)
+        assert [len(end.outcome or b"") for end in ends] == [100_000] * 8
+
+
 async def test_the_first_report_stands() -> None:
     assert (await run_one(b"report(b'1'); report(b'2')")).outcome == b"1"
 

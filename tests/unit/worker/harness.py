@@ -1,10 +1,10 @@
 """Runs single attempts in this process, as a task's process would."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import msgpack
+from msgspec.structs import replace
 
 from engine.errors import Failure
 from engine.flow.current import current

@@ -1,9 +1,9 @@
 import os
 import pickle
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from engine.errors import FlowError
 from engine.flow.caught import CaughtFailure

@@ -36,6 +36,25 @@ class Small(FlowSpec):
         raise ValueError("at the end")
 """
 
+HELPED = """
+import pathlib, subprocess
+from engine import FlowSpec, step
+
+HELPER = subprocess.Popen(["sleep", "60"])
+
+class Helped(FlowSpec):
+    @step
+    def start(self):
+        state = pathlib.Path(f"/proc/{HELPER.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        self.alive = state == "S"
+        HELPER.returncode = 0  # it is not this process's to wait for
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+"""
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -104,6 +123,22 @@ async def test_a_flow_that_cannot_be_loaded_ends_the_updates_with_the_reason(fol
         await seen.executor.submit([Job("a", b"")])
         with pytest.raises(ExecutorError, match="No module named 'nothing_of_that_name'"):
             await seen.until_ended("a")
+
+
+async def test_what_a_module_starts_while_it_is_imported_lives_as_long_as_the_zygote(
+    folder: Path,
+) -> None:
+    (folder / "helped.py").write_text(HELPED)
+    zygote = spawn_zygote(zygote_argv(), Boot.here(f"{folder}/helped.py").pack())
+    async with watched(LocalExecutor(zygote)) as seen:
+        previews = []
+        for name in ("first", "second"):
+            await seen.executor.submit([Job(name, spec(folder, "Helped", "start"))])
+            (end,) = await seen.until_ended(name)
+            report = Report.unpack(end.outcome or b"")
+            assert report.manifest is not None
+            previews.append(Manifest.unpack(report.manifest).artifacts["alive"].preview)
+    assert previews == ["True", "True"]
 
 
 def test_a_boot_survives_packing() -> None:
