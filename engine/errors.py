@@ -6,8 +6,10 @@ a hint. A user's exception is never carried as an object: a `Failure` holds its 
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 EXIT_RUN_FAILED = 1
 EXIT_USAGE = 2
@@ -365,8 +367,7 @@ class InvariantError(EngineError):
             self.add_note(line)
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """How one attempt failed, as text: it crosses processes, is stored, and is never unpickled.
 
     `code` is an error code of this module (`task-failed` for an exception of the user's).
@@ -388,7 +389,7 @@ class Failure:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
-        known = {k: v for k, v in fields.items() if k in cls.__slots__}
+        known = {k: v for k, v in fields.items() if k in cls.__struct_fields__}
         return cls(**{**known, "log_tail": tuple(known.get("log_tail", ()))})
 
     def with_log_tail(self, lines: tuple[str, ...]) -> Self:

@@ -1,8 +1,9 @@
 """Names: runs, tasks, pathspecs, and what may be part of a path. Pure values; no I/O."""
 
 import re
-from dataclasses import dataclass
 from typing import NewType, Self
+
+from msgspec import Struct
 
 from engine.errors import UnsafeNameError, UsageError
 
@@ -30,8 +31,7 @@ def new_run_id(now_ms: int, entropy: int) -> RunId:
     return RunId("".join(_CROCKFORD[(number >> shift) & 31] for shift in range(75, -1, -5)))
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Frame:
+class Frame(Struct, frozen=True, order=True):
     """One level of fan-out: child `index` of `total`, opened by visit `visit` of `split`.
 
     `is_foreach` tells a foreach level, whose index is part of the task id, from a static branch.
@@ -44,8 +44,7 @@ class Frame:
     is_foreach: bool = True
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class TaskKey:
+class TaskKey(Struct, frozen=True, order=True):
     """Identity of a task inside its run; equal across runs that took the same path.
 
     `visit` counts repeated entries into a step inside the same frames (recursion), from 0.
@@ -65,8 +64,7 @@ class TaskKey:
         return f"{self.step}/{self.task_id}"
 
 
-@dataclass(frozen=True, slots=True)
-class Pathspec:
+class Pathspec(Struct, frozen=True):
     """`Flow[/run[/step[/task[/artifact]]]]`, each part a safe name."""
 
     flow: str

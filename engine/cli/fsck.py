@@ -6,10 +6,10 @@ is unpickled. `--reindex` makes the list of runs again from the journals, which 
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import click
+from msgspec.structs import asdict
 
 from engine.cli.options import session, verb
 from engine.config import Config

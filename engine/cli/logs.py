@@ -9,10 +9,10 @@ import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any, TypedDict, Unpack
 
 import click
+from msgspec.structs import replace
 
 from engine.cli import times
 from engine.cli.clock import now_us

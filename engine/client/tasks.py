@@ -1,9 +1,10 @@
 """Steps, tasks and artifacts, read. See sync.py for what the client promises."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
+
+from msgspec.structs import replace
 
 from engine.client import lineage
 from engine.client.namespaces import tags_of

@@ -4,9 +4,10 @@ An executor knows nothing of flows or stores: a job is a name and opaque bytes f
 """
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
+
+from msgspec import Struct, field
 
 
 class ExitKind(StrEnum):
@@ -20,8 +21,7 @@ class ExitKind(StrEnum):
     LOST = "lost"  # the executor cannot say
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(Struct, frozen=True):
     """`code` is the exit status or the signal's number; `detail` says more, in words."""
 
     kind: ExitKind
@@ -29,8 +29,7 @@ class Exit:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(Struct, frozen=True):
     """One attempt at one task.
 
     `name` is derived from the attempt, so equal attempts collide. `spec` goes to the worker as it
@@ -43,15 +42,13 @@ class Job:
     resources: Mapping[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class JobStarted:
+class JobStarted(Struct, frozen=True):
     name: str
     at_us: int
     pid: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class JobOutput:
+class JobOutput(Struct, frozen=True):
     """Complete lines a job wrote to `stream` ("stdout" or "stderr"), as (at_us, text) pairs."""
 
     name: str
@@ -59,8 +56,7 @@ class JobOutput:
     lines: tuple[tuple[int, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class JobEnded:
+class JobEnded(Struct, frozen=True):
     """The one end of a job. `outcome` is what its worker reported, unread, if it did."""
 
     name: str

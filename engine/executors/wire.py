@@ -8,8 +8,9 @@ zygote, which has run user code, cannot make the executor run or swallow anythin
 
 import array
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
+
+from msgspec import Struct
 
 HEAD = struct.Struct("<IBI")
 STARTED = struct.Struct("<i")  # pid
@@ -47,8 +48,7 @@ class Kind(IntEnum):
     JOB_REFUSED = 8
 
 
-@dataclass(frozen=True, slots=True)
-class WireFrame:
+class WireFrame(Struct, frozen=True):
     kind: int
     token: int
     payload: bytes

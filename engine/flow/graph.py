@@ -1,8 +1,9 @@
 """The static shape of a flow: nodes, edges, where each stands in the source. Pure values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 
 class Kind(StrEnum):
@@ -14,16 +15,14 @@ class Kind(StrEnum):
     END = "end"
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(Struct, frozen=True):
     """How often, and after how many seconds, a failed attempt is tried again."""
 
     times: int = 0
     delay_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct, frozen=True):
     """One step as the scheduler sees it.
 
     `split_parents` are the splits (static or foreach) open around the step, outermost first;
@@ -44,8 +43,7 @@ class Node:
     where: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Graph:
+class Graph(Struct, frozen=True):
     """A flow's steps by name, in the order of the source."""
 
     flow: str
@@ -57,8 +55,7 @@ class Graph:
         return self.nodes[step]
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
+class Transition(Struct, frozen=True):
     """Where a finished task said it goes: its targets and, for foreach, the number of children."""
 
     targets: tuple[str, ...]

@@ -7,8 +7,9 @@ reads. An artifact is loaded when it is first touched; at the end the worker ask
 import importlib
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, TypeVar, overload
+
+from msgspec import Struct, field
 
 from engine.errors import FlowError
 from engine.flow.decorators.base import StepMark, is_step, mark_of, set_mark
@@ -35,8 +36,7 @@ class ArtifactSource(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class TaskBinding:
+class TaskBinding(Struct, frozen=True):
     """Everything a flow object needs to be a task.
 
     `frames` are the splits open around the task, outermost first; `item(level)` loads the item of
@@ -53,8 +53,7 @@ class TaskBinding:
     is_join: bool = False
 
 
-@dataclass(slots=True)
-class _State:
+class _State(Struct):
     """What happened to the artifacts of one bound flow. `transition`: targets, foreach name."""
 
     binding: TaskBinding

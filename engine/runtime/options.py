@@ -1,16 +1,16 @@
 """What one run is asked to do. A value; the command line, notebooks and services all build it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
+
+from msgspec import Struct, field
 
 from engine.config import Config
 from engine.scheduler.machine import OnFailure
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
+class RunOptions(Struct, frozen=True):
     """One run.
 
     `parameters` are values or texts by parameter name. `decorators` are `--with` specs such as
@@ -31,8 +31,7 @@ class RunOptions:
     resume_step: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RunSettings:
+class RunSettings(Struct, frozen=True):
     """Options and configuration merged: what the run is composed from."""
 
     max_workers: int

@@ -1,7 +1,8 @@
 """Where a resumed run starts from: another run's parameters and what it committed."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from engine.errors import NotFoundError, StoreError, UsageError
 from engine.flow.graph import Graph
@@ -12,8 +13,7 @@ from engine.stores.journals import JournalReader
 from engine.stores.manifest import Manifest
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """A run to go on from. `parameters` is the packed manifest of its parameters."""
 
     run_id: str

@@ -7,9 +7,9 @@ by a moment, and a task that starts and ends within one batch costs one row, not
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import msgpack
+from msgspec.structs import replace
 
 from engine.ids import TaskKey
 from engine.scheduler.progress import (

@@ -7,8 +7,10 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
 from typing import Any
+
+from msgspec import Struct, to_builtins
+from msgspec.structs import asdict
 
 from engine import config as configuration
 from engine.config import Config
@@ -50,8 +52,7 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
-@dataclass(frozen=True, slots=True)
-class _Folder:
+class _Folder(Struct, frozen=True):
     """The open files of one run: only its one driver has them."""
 
     run_id: str
@@ -241,7 +242,8 @@ class Run:
 
 def _plain(graph: Graph) -> dict[str, Any]:  # Any: plain msgpack values
     """The graph as values that msgpack takes and tools can read without this class."""
-    return {**asdict(graph), "nodes": {name: asdict(node) for name, node in graph.nodes.items()}}
+    plain: dict[str, Any] = to_builtins(graph)
+    return plain
 
 
 def _record_of(began: RunBeganRecord) -> RunRecord:

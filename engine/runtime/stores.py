@@ -1,7 +1,8 @@
 """The stores of a configuration, found by its `datastore` and `metadata`."""
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from engine.config import Config
 from engine.errors import ConfigError
@@ -11,8 +12,7 @@ from engine.stores.metadata.base import MetadataStore
 from engine.stores.metadata.local import LocalMetadata
 
 
-@dataclass(frozen=True, slots=True)
-class Stores:
+class Stores(Struct, frozen=True):
     """Where blobs, journals and metadata of a datastore are."""
 
     layout: Layout

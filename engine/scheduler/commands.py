@@ -1,14 +1,14 @@
 """What the scheduler asks the outside world to do. Orders, in the imperative. Pure values."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from engine.ids import TaskKey
 from engine.scheduler.events import ResultRef
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
+class Launch(Struct, frozen=True):
     """Start an attempt.
 
     `inputs` are the manifests it reads: one, or for a join one per sibling in index order.
@@ -24,22 +24,19 @@ class Launch:
     fallback: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StartTimer:
+class StartTimer(Struct, frozen=True):
     task: TaskKey
     attempt: int
     delay_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class CancelTask:
+class CancelTask(Struct, frozen=True):
     task: TaskKey
     attempt: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class FinishRun:
+class FinishRun(Struct, frozen=True):
     ok: bool
     reason: str | None = None
 

@@ -13,7 +13,9 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from engine.errors import ExecutorError, Failure, StoreError, TaskFailedError
 from engine.executors.base import Executor, Job, JobEnded, JobOutput, JobStarted, JobUpdate
@@ -56,8 +58,7 @@ _BATCHES_AHEAD = 4  # not yet looked at; bounds memory when tasks print faster t
 _NEWS_A_TURN = 100  # handled before other tasks of the loop get their turn: under 10 ms
 
 
-@dataclass(frozen=True, slots=True)
-class DriverParts:
+class DriverParts(Struct, frozen=True):
     """What a driver joins. `get_blob` reads a manifest too large for the worker's channel."""
 
     scheduler: Scheduler
@@ -74,8 +75,7 @@ class DriverParts:
 _News = JobUpdate | Ended | RunStarted | RetryDue | CancelRequested | ExecutorLost
 
 
-@dataclass(slots=True)
-class _Orders:
+class _Orders(Struct):
     """Commands gathered while a batch of news is handled, to be performed together."""
 
     launches: list[Launch] = field(default_factory=list)

@@ -1,7 +1,8 @@
 """What the outside world tells the scheduler. Facts, in the past tense. Pure values."""
 
-from dataclasses import dataclass
 from typing import NewType
+
+from msgspec import Struct
 
 from engine.flow.graph import Transition
 from engine.ids import TaskKey
@@ -10,15 +11,13 @@ ResultRef = NewType("ResultRef", int)
 """Where a task's committed manifest lies: the offset of its frame in the run's journal."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunStarted:
+class RunStarted(Struct, frozen=True):
     """`parameters` is the frame that holds the run's parameters and constants."""
 
     parameters: ResultRef
 
 
-@dataclass(frozen=True, slots=True)
-class TaskSucceeded:
+class TaskSucceeded(Struct, frozen=True):
     """The attempt committed; `result` is its manifest's frame."""
 
     task: TaskKey
@@ -27,8 +26,7 @@ class TaskSucceeded:
     result: ResultRef
 
 
-@dataclass(frozen=True, slots=True)
-class TaskFailed:
+class TaskFailed(Struct, frozen=True):
     """The attempt ended without a commit. A retry is considered only if `retryable`."""
 
     task: TaskKey
@@ -37,19 +35,16 @@ class TaskFailed:
     retryable: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class RetryDue:
+class RetryDue(Struct, frozen=True):
     task: TaskKey
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class CancelRequested:
+class CancelRequested(Struct, frozen=True):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorLost:
+class ExecutorLost(Struct, frozen=True):
     """No further news of any task in flight will come."""
 
     reason: str

@@ -2,7 +2,8 @@
 
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from engine.errors import Failure, StoreError
 from engine.executors.base import JobEnded, JobOutput
@@ -14,8 +15,7 @@ from engine.stores.manifest import Outline
 GetBlob = Callable[[str], Awaitable[bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """How an attempt ended: with the manifest that it wants to commit, or with a failure.
 
     `head` is the manifest's outline, if it has been read and found fit to be committed.
@@ -30,8 +30,7 @@ class Ended:
     head: Outline | None = None
 
 
-@dataclass(slots=True)
-class _Flight:
+class _Flight(Struct):
     task: TaskKey
     attempt: int
     tail: "deque[str] | None" = None  # most tasks print nothing

@@ -6,10 +6,10 @@ many jobs from one parent, so what siblings share is read and decoded once and k
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 import msgpack
+from msgspec import Struct, field
 
 from engine.errors import InvariantError
 from engine.executors.base import Job
@@ -37,8 +37,7 @@ T = TypeVar("T")
 PutBlob = Callable[[bytes | bytearray], Awaitable[str]]
 
 
-@dataclass(frozen=True, slots=True)
-class RunFacts:
+class RunFacts(Struct, frozen=True):
     """What every task of a run is told. `parameters` is the packed manifest of the parameters.
 
     `environments` (variables) and `resources` are by step; a step without any may be absent.
@@ -55,8 +54,7 @@ class RunFacts:
     resources: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Items:
+class _Items(Struct, frozen=True):
     """A foreach's list as its children are told of it: item by item, or as a whole."""
 
     each: PackedList | None

@@ -10,10 +10,10 @@ commit the task, and a `ResultRef` is that frame's offset.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgpack
+from msgspec import Struct, field
 
 from engine.errors import Failure, StoreError
 from engine.ids import Frame, TaskKey
@@ -58,8 +58,7 @@ class JournalReader(Protocol):
     def scan(self, start: int = 0) -> Iterator[tuple[int, bytes]]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class RunBeganRecord:
+class RunBeganRecord(Struct, frozen=True):
     """The first frame. `parameters` is the packed manifest of the run's parameters and constants.
 
     `code` and `graph` are plain values for people and tools; `slots` and `on_failure` are what the
@@ -80,8 +79,7 @@ class RunBeganRecord:
     on_failure: str = "finish"
 
 
-@dataclass(frozen=True, slots=True)
-class SucceededRecord:
+class SucceededRecord(Struct, frozen=True):
     """A commit. With `reused` the manifest and the times are those of the run that did the work."""
 
     at_us: int
@@ -93,8 +91,7 @@ class SucceededRecord:
     reused: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class FailedRecord:
+class FailedRecord(Struct, frozen=True):
     at_us: int
     task: TaskKey
     attempt: int
@@ -103,27 +100,23 @@ class FailedRecord:
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class RetryDueRecord:
+class RetryDueRecord(Struct, frozen=True):
     at_us: int
     task: TaskKey
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class CancelRequestedRecord:
+class CancelRequestedRecord(Struct, frozen=True):
     at_us: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorLostRecord:
+class ExecutorLostRecord(Struct, frozen=True):
     at_us: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class RunDoneRecord:
+class RunDoneRecord(Struct, frozen=True):
     """The last frame. `status` is "succeeded", "failed" or "interrupted"."""
 
     at_us: int

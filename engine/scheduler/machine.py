@@ -16,9 +16,10 @@ news of a task that is not alive is stale by definition and is ignored.
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Never, assert_never
+
+from msgspec import Struct
 
 from engine.errors import InvariantError
 from engine.flow.graph import Graph, Kind, Node, Transition
@@ -63,8 +64,7 @@ LEGAL_MOVES: Mapping[State, frozenset[State]] = {
 }
 
 
-@dataclass(slots=True, eq=False)
-class Task:
+class Task(Struct, eq=False):
     """A task that is alive. `fanout` is the innermost open split around it."""
 
     key: TaskKey

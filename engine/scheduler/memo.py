@@ -6,7 +6,8 @@ A `TaskKey` is equal across runs that took the same path, so no search is needed
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from engine.errors import StoreError
 from engine.ids import TaskKey
@@ -14,8 +15,7 @@ from engine.scheduler.events import ResultRef
 from engine.scheduler.journal import JournalReader, SucceededRecord, committed, decode
 
 
-@dataclass(frozen=True, slots=True)
-class ReusedResult:
+class ReusedResult(Struct, frozen=True):
     """What another run committed for a task, and where in its journal that stands."""
 
     offset: int

@@ -5,7 +5,8 @@ it. Times are microseconds since 1970, UTC.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from engine.errors import Failure
 from engine.flow.graph import Transition
@@ -13,16 +14,14 @@ from engine.ids import TaskKey
 from engine.scheduler.events import ResultRef
 
 
-@dataclass(frozen=True, slots=True)
-class RunBegan:
+class RunBegan(Struct, frozen=True):
     flow: str
     run_id: str
     at_us: int
     origin_run_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TaskLaunched:
+class TaskLaunched(Struct, frozen=True):
     """The attempt was handed to the executor."""
 
     task: TaskKey
@@ -30,8 +29,7 @@ class TaskLaunched:
     at_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class TaskDone:
+class TaskDone(Struct, frozen=True):
     """The attempt committed. `reused` says that another run had done the work."""
 
     task: TaskKey
@@ -45,8 +43,7 @@ class TaskDone:
     caught: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class TaskAttemptFailed:
+class TaskAttemptFailed(Struct, frozen=True):
     """The attempt failed. `retry_in_s` is None when it was the last one."""
 
     task: TaskKey
@@ -57,8 +54,7 @@ class TaskAttemptFailed:
     retry_in_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TaskOutput:
+class TaskOutput(Struct, frozen=True):
     """Lines an attempt printed on `stream` ("stdout" or "stderr"), as (at_us, text) pairs."""
 
     task: TaskKey
@@ -67,8 +63,7 @@ class TaskOutput:
     lines: tuple[tuple[int, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RunDone:
+class RunDone(Struct, frozen=True):
     """`status` is "succeeded", "failed" or "interrupted"."""
 
     status: str

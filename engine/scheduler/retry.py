@@ -4,7 +4,7 @@ User code runs at most 1 + `times` times. A step with @catch is then given a few
 run none of it: they only commit the failure, for a process that died could not do so itself.
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from engine.flow.graph import Node
 
@@ -12,8 +12,7 @@ MAX_FALLBACKS = 3
 """As Metaflow does: its `@catch` has three fallback attempts after the last user attempt."""
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
+class Again(Struct, frozen=True):
     """Try again after `delay_s` seconds; `is_fallback` runs only the step's @catch."""
 
     delay_s: float

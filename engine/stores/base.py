@@ -1,14 +1,14 @@
 """The blob store seam: bytes by key, nothing more. Retry, limits and caches are wrappers."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 Buffer = bytes | bytearray | memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class BlobInfo:
+class BlobInfo(Struct, frozen=True):
     """`modified_us` is microseconds since 1970, UTC, by the store's clock."""
 
     key: str

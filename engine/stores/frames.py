@@ -13,8 +13,9 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Self
+
+from msgspec import Struct
 
 from engine.errors import JournalDamagedError, NotFoundError, StoreError
 from engine.stores.directory import access_error, sync_directory
@@ -30,8 +31,7 @@ _PEEK_BYTES = 4096
 _SEARCH_BYTES = 8 << 20  # how far behind damage a sound frame is looked for; no tail is longer
 
 
-@dataclass(frozen=True, slots=True)
-class Torn:
+class Torn(Struct, frozen=True):
     """A tail that is no frame: `size_bytes` from `offset` to the end of the file."""
 
     offset: int

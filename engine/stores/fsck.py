@@ -4,8 +4,9 @@ Nothing is unpickled here: lists of foreach items are looked into, because their
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
+
+from msgspec import Struct
 
 from engine.errors import BlobCorruptError, BlobNotFoundError, StoreError
 from engine.stores.artifacts import PACKED, inline_view, read_entry, unpack_entry
@@ -17,8 +18,7 @@ from engine.stores.threads import in_thread
 PAGE = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
+class Damage(Struct, frozen=True):
     """A blob that is not what a manifest says.
 
     `kind` is "missing" or "damaged"; `used_by` is the pathspec of the first artifact that was found

@@ -12,8 +12,9 @@ A directory that holds anything else is somebody's, and is not written to.
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from engine.errors import DatastoreError, UnsafeNameError
 from engine.ids import SAFE_NAME, safe_name
@@ -26,8 +27,7 @@ _FORMAT = "aflow datastore"
 _IGNORED = frozenset({".gitignore", ".DS_Store"})
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Struct, frozen=True):
     """Paths inside an open datastore. `root` is absolute."""
 
     root: Path

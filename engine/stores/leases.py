@@ -16,9 +16,11 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Self
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from engine.errors import RunHeldError
 from engine.stores.directory import access_error
@@ -27,8 +29,7 @@ _HOLDER_MAX_BYTES = 4096
 _LOOK_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(Struct, frozen=True):
     """`since` is ISO 8601, UTC."""
 
     host: str

@@ -9,10 +9,11 @@ import re
 import struct
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import msgpack
+from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.errors import NotFoundError, UsageError
 from engine.stores.frames import FrameReader, FrameWriter
@@ -26,8 +27,7 @@ _HEAD_LENGTH = struct.Struct("<H")
 _UTF8 = "surrogatepass"  # what a task printed is kept even where it is no text
 
 
-@dataclass(frozen=True, slots=True)
-class LogBatch:
+class LogBatch(Struct, frozen=True):
     """Lines of one attempt and stream ("stdout" or "stderr"), as (at_us, text), in order."""
 
     step: str
@@ -37,8 +37,7 @@ class LogBatch:
     lines: Sequence[tuple[int, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class LogRecord:
+class LogRecord(Struct, frozen=True):
     """One line."""
 
     step: str
@@ -49,8 +48,7 @@ class LogRecord:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class LogQuery:
+class LogQuery(Struct, frozen=True):
     """Which lines to read; what is None does not matter.
 
     `tasks` are "step/task_id". `grep` is a regular expression found anywhere in the line. `tail`
@@ -67,8 +65,7 @@ class LogQuery:
     tail: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LogPage:
+class LogPage(Struct, frozen=True):
     """`position` is where the next page begins; a page without records is the end for now."""
 
     records: Sequence[LogRecord]

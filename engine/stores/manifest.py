@@ -6,10 +6,10 @@ of another version is refused, unknown fields are ignored.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Self
 
 import msgpack
+from msgspec import Struct, field
 
 from engine.errors import StoreError
 from engine.flow.graph import Transition
@@ -18,8 +18,7 @@ VERSION = 1
 _LARGE_FIELDS = frozenset({"artifacts", "items"})
 
 
-@dataclass(frozen=True, slots=True)
-class FileIdentity:
+class FileIdentity(Struct, frozen=True):
     """What `stat` said of a local blob right after its bytes were hashed.
 
     While it holds, the bytes are the ones that were hashed, and mapping them needs no new hash.
@@ -31,8 +30,7 @@ class FileIdentity:
     ctime_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One stored value, readable without loading it.
 
     Exactly one of `inline` and `digest` is set. `size_bytes` is the serialized size before the
@@ -90,8 +88,7 @@ class Entry:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(Struct, frozen=True):
     """What one attempt committed.
 
     `items` is the foreach's list (serializer "packed": an `engine.stores.packed` list whose items
@@ -152,8 +149,7 @@ class Manifest:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Outline:
+class Outline(Struct, frozen=True):
     """What of a manifest the scheduler needs: whose it is and where it goes."""
 
     run_id: str

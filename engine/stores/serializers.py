@@ -12,10 +12,11 @@ appears twice goes through pickle, protocol 5, with large buffers beside the str
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib import import_module
 from types import NoneType
 from typing import Any, Protocol
+
+from msgspec import Struct, field
 
 from engine.errors import StoreError, UnreadableValueError, UnstorableValueError
 from engine.stores.base import Buffer
@@ -31,8 +32,7 @@ _NUMPY_KINDS = frozenset("biufcmMSU")
 _ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
-@dataclass(frozen=True, slots=True)
-class Serialized:
+class Serialized(Struct, frozen=True):
     """A value as bytes: the concatenation of `parts`, which may be the value's own memory.
 
     `is_mappable` says that reading it in place pays, so it must not be compressed.

@@ -5,10 +5,10 @@ too large for its channel is stored as a blob, and the message names the digest.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Self
 
 import msgpack
+from msgspec import Struct, field
 
 from engine.errors import Failure
 from engine.ids import Frame
@@ -18,8 +18,7 @@ CHANNEL_MAX_BYTES = 64 * 1024
 """Largest message on the worker's channel: well under Linux's default of 212,992 for a datagram."""
 
 
-@dataclass(frozen=True, slots=True)
-class InputRef:
+class InputRef(Struct, frozen=True):
     """A parent task as its child sees it: which it was, and its packed manifest."""
 
     step: str
@@ -27,8 +26,7 @@ class InputRef:
     manifest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class TaskSpec:
+class TaskSpec(Struct, frozen=True):
     """One attempt.
 
     `parameters` is the packed manifest of the run's parameters and constants. `inputs` holds the
@@ -62,7 +60,7 @@ class TaskSpec:
     def pack(self) -> bytes:
         wire = {
             "v": SPEC_VERSION,
-            **{name: getattr(self, name) for name in self.__slots__},
+            **{name: getattr(self, name) for name in self.__struct_fields__},
             "frames": [[f.split, f.index, f.total, f.visit, f.is_foreach] for f in self.frames],
             "inputs": [[i.step, i.task_id, i.manifest] for i in self.inputs],
         }
@@ -79,8 +77,7 @@ class TaskSpec:
         return cls(**wire)
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """What a worker says at its end: a packed manifest, the digest of one, or a failure."""
 
     manifest: bytes | None = None

@@ -7,10 +7,11 @@ hour-long tasks take milliseconds. `GraphScript` plays a whole flow for it.
 import asyncio
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 
 import msgpack
 from blake3 import blake3
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from engine.errors import BlobNotFoundError, Failure, StoreError, StoreUnavailableError
 from engine.executors.base import Exit, ExitKind, Job, JobEnded, JobOutput, JobStarted, JobUpdate
@@ -86,8 +87,7 @@ class MemoryBlobs:
             raise BlobNotFoundError(digest) from None
 
 
-@dataclass(frozen=True, slots=True)
-class Play:
+class Play(Struct, frozen=True):
     """What a job does: it prints, and after `seconds` it reports `outcome` and exits."""
 
     seconds: float = 1.0
@@ -215,8 +215,7 @@ def failed(message: str, *, retryable: bool = True) -> bytes:
     return Report(failure=failure).pack()
 
 
-@dataclass(slots=True)
-class GraphScript:
+class GraphScript(Struct):
     """Plays a flow: each task takes `seconds` and goes where the graph says.
 
     `fanout` gives the width of each foreach; `fails` says whether an attempt raises instead.

@@ -10,10 +10,10 @@ The tests are coroutines: run them with pytest-asyncio in its auto mode.
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from engine.errors import BlobNotFoundError, NotFoundError, UnsafeNameError, UsageError
 from engine.stores.base import BlobStore
@@ -173,12 +173,12 @@ class BlobStoreContract(ABC):
 
 
 def _run(run_id: str = "R1", created_us: int = 1, **facts: object) -> RunRecord:
-    return replace(RunRecord("Flow", run_id, "running", created_us), **facts)  # type: ignore[arg-type]  # names are checked at run time
+    return replace(RunRecord("Flow", run_id, "running", created_us), **facts)
 
 
 def _task(task_id: str, ordinal: int, **facts: object) -> TaskRecord:
     record = TaskRecord("Flow", "R1", "work", task_id, ordinal, 0, "running")
-    return replace(record, **facts)  # type: ignore[arg-type]  # as above
+    return replace(record, **facts)
 
 
 class MetadataContract(ABC):
@@ -366,7 +366,7 @@ class MetadataContract(ABC):
 
 
 def _batch(step: str, task_id: str, *lines: tuple[int, str], **facts: object) -> LogBatch:
-    return replace(LogBatch(step, task_id, 0, "stdout", lines), **facts)  # type: ignore[arg-type]  # names are checked at run time
+    return replace(LogBatch(step, task_id, 0, "stdout", lines), **facts)
 
 
 class LogStoreContract(ABC):

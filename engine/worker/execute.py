@@ -9,9 +9,10 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from types import FrameType
 from typing import NoReturn
+
+from msgspec import Struct, field
 
 from engine.errors import (
     FlowError,
@@ -36,8 +37,7 @@ from engine.worker.failure import failure_of, type_name
 _REPORT_ROOM = 64  # what a report adds to the manifest in it
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(Struct, frozen=True):
     """A loaded flow: all that the attempts of a run have in common.
 
     `decorators` are those of each step, with what the command line attached.

@@ -10,11 +10,11 @@ import os
 import pickle
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, Self
 
 import msgpack
+from msgspec import Struct
 
 from engine.errors import EngineError, UsageError
 from engine.executors.child import end, install_streams
@@ -37,8 +37,7 @@ _START = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Boot:
+class Boot(Struct, frozen=True):
     """How another interpreter comes by the flow.
 
     `flow` is what `loader.load` takes, or a whole Program pickled by value (of a notebook's class,

@@ -7,8 +7,10 @@ import linecache
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NoReturn, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import force_setattr, replace
 
 from engine.errors import FlowError
 
@@ -17,10 +19,9 @@ F = TypeVar("F", bound=Callable[..., Any])  # Any: a step takes (self) or (self,
 _MARK = "__aflow_step__"
 
 
-class StepDecorator:
-    """Base of all step decorators; subclasses are frozen dataclasses that check their fields."""
+class StepDecorator(Struct, frozen=True):
+    """Base of all step decorators; subclasses check their fields in `__post_init__`."""
 
-    __slots__ = ()
     name: ClassVar[str]
 
     def _number(self, field: str, *, at_least: float = 0, whole: bool = False) -> float | None:
@@ -37,7 +38,7 @@ class StepDecorator:
             kind = "a whole number" if whole else "a number"
             self._refuse(field, given, f"must be {kind} of at least {at_least}")
         number = int(value) if value == int(value) else value
-        object.__setattr__(self, field, number)
+        force_setattr(self, field, number)
         return number
 
     def _refuse(self, field: str, given: object, why: str) -> NoReturn:
@@ -55,8 +56,7 @@ def _as_number(given: object) -> float:
     return value if math.isfinite(value) else math.nan
 
 
-@dataclass(frozen=True, slots=True)
-class StepMark:
+class StepMark(Struct, frozen=True):
     """What `@step` and the decorators left on a function. Decorators: outermost first."""
 
     is_step: bool = False

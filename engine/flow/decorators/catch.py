@@ -1,14 +1,12 @@
 """@catch: go on after a failure, with the failure as an artifact."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import ClassVar, overload
 
 from engine.flow.decorators.base import F, StepDecorator, decorate
 
 
-@dataclass(frozen=True)
-class Catch(StepDecorator):
+class Catch(StepDecorator, frozen=True):
     """After the last attempt failed, the flow goes on with the failure in artifact `var`.
 
     `print_exception` says whether the traceback is also printed by the task.

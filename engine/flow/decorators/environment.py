@@ -1,14 +1,15 @@
 """@environment: environment variables of a task's process."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import ClassVar, overload
+
+from msgspec import field
+from msgspec.structs import force_setattr
 
 from engine.flow.decorators.base import F, StepDecorator, decorate
 
 
-@dataclass(frozen=True)
-class Environment(StepDecorator):
+class Environment(StepDecorator, frozen=True):
     """`vars` are set in the task's process before the step's code runs. Numbers become text."""
 
     name: ClassVar[str] = "environment"
@@ -27,7 +28,7 @@ class Environment(StepDecorator):
             if "\0" in str(value):
                 self._refuse("vars", {name: value}, "must have values without NUL")
             texts[name] = str(value)
-        object.__setattr__(self, "vars", texts)
+        force_setattr(self, "vars", texts)
 
 
 @overload

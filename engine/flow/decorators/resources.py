@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import ClassVar, overload
+
+from msgspec.structs import force_setattr
 
 from engine.flow.decorators.base import F, StepDecorator, decorate
 
@@ -14,8 +15,7 @@ Size = int | str
 """MiB, or a number with its unit: "512M", "16G", "1.5T" (powers of 1024)."""
 
 
-@dataclass(frozen=True)
-class Resources(StepDecorator):
+class Resources(StepDecorator, frozen=True):
     """Hints to an executor that chooses or limits machines; a local task shares its own.
 
     `memory`, `disk` and `shared_memory` are in MiB, as whole numbers, once given.
@@ -36,7 +36,7 @@ class Resources(StepDecorator):
             size = getattr(self, field)
             if isinstance(size, str) and (match := _SIZE.match(size.strip())):
                 mib = float(match[1]) * _MIB[match[2].upper()]
-                object.__setattr__(self, field, -int(-mib // 1))  # rounded up: less may not do
+                force_setattr(self, field, -int(-mib // 1))  # rounded up: less may not do
             self._number(field, at_least=1, whole=True)
 
 

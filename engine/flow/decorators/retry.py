@@ -1,14 +1,12 @@
 """@retry: try a failed task again."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import ClassVar, overload
 
 from engine.flow.decorators.base import F, StepDecorator, decorate
 
 
-@dataclass(frozen=True)
-class Retry(StepDecorator):
+class Retry(StepDecorator, frozen=True):
     """Up to `times` more attempts, each `minutes_between_retries` after the failure before it.
 
     `times` has no upper limit: an attempt costs a number. (Metaflow's limit of 4 came from the

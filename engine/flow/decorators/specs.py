@@ -5,8 +5,6 @@ Attaching makes a mapping and leaves the user's class as it is.
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import fields as fields_of
-from dataclasses import is_dataclass
 
 from engine import plugins
 from engine.errors import EngineError, UsageError
@@ -122,7 +120,7 @@ def _value(text: str) -> object:
 
 
 def _fields(kind: type[StepDecorator]) -> list[str]:
-    return [f.name for f in fields_of(kind)] if is_dataclass(kind) else []
+    return list(kind.__struct_fields__)
 
 
 def _example(kind: type[StepDecorator]) -> str:

@@ -1,14 +1,12 @@
 """@timeout: how long an attempt may take."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import ClassVar, overload
 
 from engine.flow.decorators.base import F, StepDecorator, decorate
 
 
-@dataclass(frozen=True)
-class Timeout(StepDecorator):
+class Timeout(StepDecorator, frozen=True):
     """An attempt is ended after the sum of the three."""
 
     name: ClassVar[str] = "timeout"

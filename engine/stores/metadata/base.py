@@ -1,12 +1,12 @@
 """The metadata seam: searchable facts of runs and tasks, all rebuildable from journals."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class RunRecord:
+
+class RunRecord(Struct, frozen=True):
     """A run. `status`: "running", "succeeded", "failed", "interrupted". Times in us, UTC."""
 
     flow: str
@@ -23,8 +23,7 @@ class RunRecord:
     pid: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TaskRecord:
+class TaskRecord(Struct, frozen=True):
     """The latest attempt of a task.
 
     `status`: "running", "retrying", "succeeded", "failed". `result` is the offset of its manifest's

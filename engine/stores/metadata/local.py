@@ -11,11 +11,12 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import fields, replace
 from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self, TypeVar
+
+from msgspec.structs import fields, replace
 
 from engine.errors import NotFoundError
 from engine.stores.metadata.base import RunRecord, TaskRecord

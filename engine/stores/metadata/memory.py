@@ -1,7 +1,8 @@
 """A MetadataStore in memory: for tests, and for runs that leave nothing behind."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from engine.errors import NotFoundError
 from engine.stores.metadata.base import RunRecord, TaskRecord

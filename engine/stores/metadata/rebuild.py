@@ -5,7 +5,9 @@ belongs to the scheduler, which stands above the stores.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.errors import NotFoundError, StoreError
 from engine.stores.journals import JournalReader, run_holder
@@ -16,8 +18,7 @@ from engine.stores.threads import in_thread
 BATCH = 500
 
 
-@dataclass(frozen=True, slots=True)
-class RunEnd:
+class RunEnd(Struct, frozen=True):
     """The run's last word."""
 
     status: str
@@ -31,8 +32,7 @@ Decoder = Callable[[int, bytes], Fact | None]
 `ordinal` is set here; `flow` and `run_id` are the run's), the run's end, or None."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rebuilt:
+class Rebuilt(Struct, frozen=True):
     """One run, as its journal tells it."""
 
     run: RunRecord

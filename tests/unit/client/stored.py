@@ -5,10 +5,12 @@ left: journal, metadata, log, blobs.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgpack
+from msgspec import to_builtins
+from msgspec.structs import replace
 
 from engine.errors import Failure
 from engine.flow.graph import Graph, Kind, Node, Transition
@@ -84,7 +86,7 @@ class Stored:
         self._log = LogWriter(str(self.layout.log(self.flow, self.run_id)))
         self._metadata = LocalMetadataSync(self.layout.metadata)
         self._at_us = self.began_us
-        graph = {**asdict(GRAPH), "nodes": {k: asdict(n) for k, n in GRAPH.nodes.items()}}
+        graph = to_builtins(GRAPH)
         parameters = Manifest(
             self.flow, self.run_id, "_parameters", "0", 0, self.entries(self.parameters)
         )

@@ -3,11 +3,11 @@
 import copy
 import pickle
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from engine import client
 from engine.client import Client, DataArtifact, Flow, NamespaceMismatchError, Run, Step, Task

@@ -51,14 +51,14 @@ def test_the_flow_language_imports_nothing_heavy_and_nothing_above_it() -> None:
 
     assert not added.intersection(HEAVY)
     assert {m for m in ours if not m.startswith(FLOW_LANGUAGE)} == set()
-    assert len(added) < 70
+    assert len(added) < 95
 
 
 def test_linting_imports_nothing_heavy() -> None:
     added = modules_after("import engine.flow.lint, engine.worker.loader")
 
     assert not added.intersection(HEAVY)
-    assert len(added) < 90
+    assert len(added) < 112
 
 
 @pytest.mark.parametrize("name", ["FlowSpec", "step", "Parameter", "JSONType", "current", "retry"])

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from engine.errors import InvariantError, StoreUnavailableError
 from engine.executors.base import Exit, ExitKind, Job, JobEnded, JobUpdate

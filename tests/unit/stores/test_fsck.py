@@ -3,12 +3,12 @@
 import os
 import pickle
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from engine.stores.artifacts import INLINE_ITEM_MAX, pack_items, save_values
 from engine.stores.directory import BlobDirectory, identity_of

@@ -8,11 +8,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import msgpack
 import pytest
+from msgspec.structs import replace
 
 from engine.errors import StoreAccessError, StoreError, StoreUnavailableError
 from engine.stores.journals import JournalWriter
