@@ -114,7 +114,10 @@ def group() -> Commands:
         name="aflow",
         verbs=VERBS,
         help="aflow runs data-science flows, from a laptop to the cloud.",
-        params=[click.Option(["--version"], is_flag=True, hidden=True), json_option()],
+        params=[
+            click.Option(["--version"], is_flag=True, help="Print the version."),
+            json_option(),
+        ],
         callback=_ignore_version,
     )
 

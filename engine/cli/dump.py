@@ -145,6 +145,8 @@ def _entries(reader: Reader, record: TaskRecord, wanted: _Wanted) -> dict[str, E
 def _print(reader: Reader, records: list[TaskRecord], wanted: _Wanted) -> None:
     if wanted.one and len(records) == 1:
         entry = _entries(reader, records[0], wanted)[wanted.one]
+        if not wanted.may_load(entry):
+            print("a pickle, shown as it was when saved: --unpickle loads it", file=sys.stderr)
         print(_text(reader, entry, wanted, asked=True))
         return
     for record in records:
@@ -162,8 +164,7 @@ def _text(reader: Reader, entry: Entry, wanted: _Wanted, *, asked: bool) -> str:
         return "\n".join(safe(line) for line in text.splitlines())
     if entry.preview and entry.size_bytes <= wanted.size:
         return safe(entry.preview)
-    note = "" if wanted.may_load(entry) or not asked else "; --unpickle loads it"
-    return f"<{safe(entry.type)}, {size}{note}>"
+    return f"<{safe(entry.type)}, {size}>"
 
 
 def _fields(reader: Reader, records: list[TaskRecord], wanted: _Wanted) -> dict[str, Any]:

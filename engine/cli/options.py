@@ -211,7 +211,7 @@ def write_examples(examples: str, formatter: click.HelpFormatter) -> None:
                 formatter.write(f"{'':>{formatter.current_indent}}{line.strip()}\n")
 
 
-_RUN_NUMBER = re.compile(r"-\d+\Z")
+_RUN_NUMBER = re.compile(r"-\d+(/.*)?\Z")
 
 
 def protect_run_numbers(command: click.Command, args: list[str]) -> list[str]:
