@@ -158,8 +158,9 @@ def _fork(flow: "type[FlowSpec]", wanted: Mapping[str, Any], session: Session) -
         return None
     from engine.executors.zygote import fork_zygote
     from engine.worker.main import program_of, task_target
+    from engine.worker.warmup import warm_up
 
-    return fork_zygote(task_target(program_of(flow, wanted["decorators"])))
+    return fork_zygote(task_target(program_of(flow, wanted["decorators"])), warm_up)
 
 
 def exit_code_of(done: "FinishedRun") -> int:

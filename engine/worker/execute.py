@@ -161,7 +161,8 @@ class _Attempt:
 
     def _caught_manifest(self, catch: Catch, caught: CaughtFailure) -> Manifest:
         if catch.print_exception:
-            sys.stderr.write(f"@catch took the failure of step {self._node.name!r}:\n{caught}\n")
+            text = str(caught).rstrip()
+            sys.stderr.write(f"@catch took the failure of step {self._node.name!r}:\n{text}\n")
         if catch.var:
             setattr(self._flow, catch.var, caught)
         transition = Transition(self._node.next)
