@@ -11,6 +11,7 @@ from typing import Any
 
 from engine import Flow, Run, Task
 
+ROOT = Path(__file__).parents[2]
 LIMIT_S = 60.0
 
 
