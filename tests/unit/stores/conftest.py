@@ -5,9 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from engine.stores.directory import BlobDirectory
 from engine.stores.layout import Layout, create_layout
+
+settings.register_profile("files", deadline=None)  # an example waits for a disk; tests have limits
+settings.load_profile("files")
 
 
 @pytest.fixture
