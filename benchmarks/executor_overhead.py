@@ -152,7 +152,7 @@ async def run_jobs(executor: object, spec: Callable[[], bytes], jobs: int, wide:
         if not left:
             break
         await executor.submit([waiting.pop() for _ in range(min(ended, len(waiting)))])
-    await updates.aclose()
+    await updates.aclose()  # type: ignore[attr-defined]  # LocalExecutor's are a generator
 
 
 async def cost_of(executor: object, zygote: int, spec: Callable[[], bytes], args: Args) -> Cost:

@@ -65,7 +65,7 @@ def hash_and_write(view: memoryview, path: Path) -> None:
 
 def one_large_array(folder: Path) -> None:
     array = np.random.default_rng(0).random(GIB // 8)
-    view = memoryview(array).cast("B")
+    view = array.data.cast("B")
     path = folder / "floor"
     hash_and_write(view, path)  # page cache that this machine has never used is slow
     path.unlink()
@@ -119,7 +119,7 @@ def measure_peak(folder: Path) -> None:
 def many_arrays(folder: Path) -> None:
     count = 1000
     arrays = {f"a{n}": np.random.default_rng(n).random(MIB // 8) for n in range(count)}
-    views = [memoryview(array).cast("B") for array in arrays.values()]
+    views = [array.data.cast("B") for array in arrays.values()]
     floor, ours, loads = [], [], []
 
     def plain() -> None:
