@@ -27,6 +27,8 @@ class FlowVerb(Verb):
     takes_parameters = False
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # A verb is one object for the whole process: it forgets the flow of an earlier call.
+        self.params = [*self.own_params, *self.engine_params]
         bound = ctx.find_object(Session)
         if bound is not None and bound.flow_class is not None:
             ctx.meta[_META_KEY] = bound.flow_class

@@ -9,12 +9,12 @@ an async iterator that fetches by page. Each read is the synchronous one, in a t
 clients cannot differ in what they say.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
-from itertools import islice
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from engine.client import sync
+from engine.client.awaited import Data, Lazy, paged
 from engine.client.namespaces import (
     NamespaceMismatchError,
     default_metadata,
@@ -24,9 +24,8 @@ from engine.client.namespaces import (
     metadata,
     namespace,
 )
-from engine.client.objects import Located
 from engine.client.reader import Reader
-from engine.client.values import ArtifactNotFoundError, TaskData
+from engine.client.values import ArtifactNotFoundError
 from engine.errors import Failure
 from engine.stores.threads import in_thread
 
@@ -48,64 +47,6 @@ __all__ = [
     "namespace",
 ]
 
-PAGE = 100
-T = TypeVar("T")
-S = TypeVar("S", bound=Located)
-Held = TypeVar("Held")
-
-
-async def _paged(make: Callable[[], Iterable[Held]], wrap: Callable[[Held], T]) -> AsyncIterator[T]:
-    found: Iterator[Held] | None = None
-
-    def page() -> list[Held]:
-        nonlocal found
-        found = iter(make()) if found is None else found
-        return list(islice(found, PAGE))
-
-    while items := await in_thread(page):
-        for item in items:
-            yield wrap(item)
-
-
-class _Lazy(Generic[S]):
-    """An object that is opened by its first read: naming it does no I/O and cannot fail."""
-
-    def __init__(self, pathspec: str, open_: Callable[[], S]) -> None:
-        self.pathspec = pathspec
-        self._open = open_
-        self._opened: S | None = None
-
-    @property
-    def id(self) -> str:
-        """The last part of the pathspec."""
-        return self.pathspec.rpartition("/")[2]
-
-    @property
-    def path_components(self) -> list[str]:
-        return self.pathspec.split("/")
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.pathspec!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and repr(other) == repr(self)
-
-    def __hash__(self) -> int:
-        return hash(repr(self))
-
-    def _sync(self) -> S:
-        if self._opened is None:
-            self._opened = self._open()
-        return self._opened
-
-    def _read(self, read: Callable[[S], T]) -> Awaitable[T]:
-        return in_thread(lambda: read(self._sync()))
-
-    def _list(
-        self, read: Callable[[S], Iterable[Held]], wrap: Callable[[Held], T]
-    ) -> AsyncIterator[T]:
-        return _paged(lambda: read(self._sync()), wrap)
-
 
 class Client:
     """All flows of a datastore. `Metaflow` is another name for it."""
@@ -121,13 +62,13 @@ class Client:
         return Flow(name, reader=self._reader)
 
     def __aiter__(self) -> AsyncIterator["Flow"]:
-        return _paged(lambda: sync.Client(reader=self._reader).flows, Flow._of)
+        return paged(lambda: sync.Client(reader=self._reader).flows, Flow._of)
 
 
 Metaflow = Client
 
 
-class Flow(_Lazy[sync.Flow]):
+class Flow(Lazy[sync.Flow]):
     """A flow: its runs."""
 
     def __init__(self, pathspec: str, *, reader: Reader | None = None) -> None:
@@ -139,6 +80,13 @@ class Flow(_Lazy[sync.Flow]):
         flow = cls(found.pathspec, reader=found._reader)
         flow._opened = found
         return flow
+
+    @property
+    def parent(self) -> Client:
+        return Client(reader=self._reader)
+
+    def is_in_namespace(self) -> Awaitable[bool]:
+        return self._read(lambda flow: flow.is_in_namespace())
 
     def runs(self, *tags: str) -> AsyncIterator["Run"]:
         return self._list(lambda flow: flow.runs(*tags), Run._of)
@@ -166,7 +114,7 @@ class Flow(_Lazy[sync.Flow]):
         return self._read(lambda flow: flow.finished_at)
 
 
-class Run(_Lazy[sync.Run]):
+class Run(Lazy[sync.Run]):
     """A run: its steps, what it left, its tags."""
 
     def __init__(self, pathspec: str, *, reader: Reader | None = None) -> None:
@@ -178,6 +126,13 @@ class Run(_Lazy[sync.Run]):
         run = cls(found.pathspec, reader=found._reader)
         run._opened = found
         return run
+
+    @property
+    def parent(self) -> Flow:
+        return Flow(self.path_components[0], reader=self._reader)
+
+    def is_in_namespace(self) -> Awaitable[bool]:
+        return self._read(lambda run: run.is_in_namespace())
 
     @property
     def status(self) -> Awaitable[str]:
@@ -223,6 +178,11 @@ class Run(_Lazy[sync.Run]):
         return
 
     @property
+    def trigger(self) -> None:
+        """None: see engine.client.sync.Run.trigger."""
+        return
+
+    @property
     def origin_pathspec(self) -> Awaitable[str | None]:
         return self._read(lambda run: run.origin_pathspec)
 
@@ -257,7 +217,7 @@ class Run(_Lazy[sync.Run]):
         await self._read(lambda run: run.replace_tags(tags_to_remove, tags_to_add))
 
 
-class Step(_Lazy[sync.Step]):
+class Step(Lazy[sync.Step]):
     """A step of a run: its tasks."""
 
     def __init__(self, pathspec: str, *, reader: Reader | None = None) -> None:
@@ -269,6 +229,20 @@ class Step(_Lazy[sync.Step]):
         step = cls(found.pathspec, reader=found._reader)
         step._opened = found
         return step
+
+    @property
+    def parent(self) -> Run:
+        return Run(self.pathspec.rpartition("/")[0], reader=self._reader)
+
+    @property
+    def control_task(self) -> None:
+        """None: no step runs as a gang."""
+        return
+
+    @property
+    def environment_info(self) -> None:
+        """None: see engine.client.sync.Step.environment_info."""
+        return
 
     def tasks(self, *tags: str) -> AsyncIterator["Task"]:
         return self._list(lambda step: step.tasks(*tags), Task._of)
@@ -300,13 +274,18 @@ class Step(_Lazy[sync.Step]):
         return self._list(lambda step: step.child_steps, Step._of)
 
 
-class Task(_Lazy[sync.Task]):
+class Task(Lazy[sync.Task]):
     """A task: its artifacts, what it printed, how it ended."""
 
     def __init__(
         self, pathspec: str, attempt: int | None = None, *, reader: Reader | None = None
     ) -> None:
         super().__init__(pathspec, lambda: sync.Task(pathspec, attempt, reader=reader))
+        self._reader = reader
+
+    @property
+    def parent(self) -> Step:
+        return Step(self.pathspec.rpartition("/")[0], reader=self._reader)
 
     @classmethod
     def _of(cls, found: sync.Task) -> "Task":
@@ -328,7 +307,9 @@ class Task(_Lazy[sync.Task]):
         return self._list(iter, DataArtifact._of)
 
     def __getitem__(self, name: str) -> "DataArtifact":
-        return DataArtifact(f"{self.pathspec}/{name}", lambda: self._sync()[name])
+        return DataArtifact(
+            f"{self.pathspec}/{name}", lambda: self._sync()[name], reader=self._reader
+        )
 
     @property
     def status(self) -> Awaitable[str]:
@@ -375,6 +356,14 @@ class Task(_Lazy[sync.Task]):
         return self._list(lambda task: task.child_tasks, Task._of)
 
     @property
+    def parent_task_pathspecs(self) -> AsyncIterator[str]:
+        return self._list(lambda task: task.parent_task_pathspecs, str)
+
+    @property
+    def child_task_pathspecs(self) -> AsyncIterator[str]:
+        return self._list(lambda task: task.child_task_pathspecs, str)
+
+    @property
     def stdout(self) -> Awaitable[str]:
         return self._read(lambda task: task.stdout)
 
@@ -382,14 +371,35 @@ class Task(_Lazy[sync.Task]):
     def stderr(self) -> Awaitable[str]:
         return self._read(lambda task: task.stderr)
 
+    @property
+    def stdout_size(self) -> Awaitable[int]:
+        return self._read(lambda task: task.stdout_size)
+
+    @property
+    def stderr_size(self) -> Awaitable[int]:
+        return self._read(lambda task: task.stderr_size)
+
     def loglines(
         self, stream: str, as_unicode: bool = True, meta_dict: Mapping[str, Any] | None = None
     ) -> AsyncIterator[tuple[datetime, str]]:
         return self._list(lambda task: task.loglines(stream), lambda line: line)
 
     @property
+    def metadata(self) -> Awaitable[list[sync.Metadata]]:
+        return self._read(lambda task: task.metadata)
+
+    @property
     def metadata_dict(self) -> Awaitable[dict[str, str]]:
         return self._read(lambda task: task.metadata_dict)
+
+    @property
+    def runtime_name(self) -> Awaitable[str]:
+        return self._read(lambda task: task.runtime_name)
+
+    @property
+    def environment_info(self) -> None:
+        """None: see engine.client.sync.Step.environment_info."""
+        return
 
     @property
     def code(self) -> None:
@@ -397,15 +407,30 @@ class Task(_Lazy[sync.Task]):
         return
 
 
-class DataArtifact(_Lazy[sync.DataArtifact]):
+class DataArtifact(Lazy[sync.DataArtifact]):
     """A named value of a task: what it is, without loading it; `await artifact.data` loads it."""
 
-    def __init__(self, pathspec: str, open_: Callable[[], sync.DataArtifact] | None = None) -> None:
-        super().__init__(pathspec, open_ or (lambda: sync.DataArtifact(pathspec)))
+    def __init__(
+        self,
+        pathspec: str,
+        open_: Callable[[], sync.DataArtifact] | None = None,
+        *,
+        reader: Reader | None = None,
+    ) -> None:
+        super().__init__(pathspec, open_ or (lambda: sync.DataArtifact(pathspec, reader=reader)))
+        self._reader = reader
 
     @classmethod
     def _of(cls, found: sync.DataArtifact) -> "DataArtifact":
-        return cls(found.pathspec, lambda: found)
+        return cls(found.pathspec, lambda: found, reader=found._reader)
+
+    @property
+    def parent(self) -> Task:
+        return Task(self.pathspec.rpartition("/")[0], reader=self._reader)
+
+    @property
+    def created_at(self) -> Awaitable[datetime | None]:
+        return self.finished_at
 
     @property
     def data(self) -> Awaitable[Any]:  # Any: users' values
@@ -430,30 +455,6 @@ class DataArtifact(_Lazy[sync.DataArtifact]):
     @property
     def finished_at(self) -> Awaitable[datetime | None]:
         return self._read(lambda artifact: artifact.finished_at)
-
-
-class Data:
-    """`await data.x` loads the value of artifact x."""
-
-    def __init__(
-        self,
-        read: Callable[[Callable[[Any], Any]], Awaitable[Any]],  # Any: users' values
-        data_of: Callable[[Any], TaskData | None],
-    ) -> None:
-        self._read = read
-        self._data_of = data_of
-
-    def __getattr__(self, name: str) -> Awaitable[Any]:  # Any: users' values
-        if name.startswith("__"):
-            raise AttributeError(name)
-
-        def load(found: Any) -> Any:  # Any: a run or a task, and a user's value
-            data = self._data_of(found)
-            if data is None:
-                raise ArtifactNotFoundError(name, found.pathspec, [])
-            return getattr(data, name)
-
-        return self._read(load)
 
 
 def _run(found: sync.Run | None) -> Run | None:
