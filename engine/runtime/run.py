@@ -208,6 +208,8 @@ class Run:
             tags=began.tags,
             environments=_environments(self._decorators),
             resources=_resources(self._decorators),
+            durability=self._stores.blobs.durability,
+            verify=self._stores.blobs.verification,
         )
 
     async def _put_blob(self, data: bytes | bytearray) -> str:

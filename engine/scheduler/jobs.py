@@ -52,6 +52,8 @@ class RunFacts(Struct, frozen=True):
     tags: tuple[str, ...] = ()
     environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     resources: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    durability: str = "process"
+    verify: str = "identity"
 
 
 class _Items(Struct, frozen=True):
@@ -115,6 +117,8 @@ class JobFactory:
             username=facts.username,
             tags=facts.tags,
             environment=facts.environments.get(task.step, {}),
+            durability=facts.durability,
+            verify=facts.verify,
         )
         return Job(
             name=self.name(task, launch.attempt),

@@ -189,6 +189,8 @@ class BlobDirectory:
     def __init__(self, root: str, *, durability: str = "process", verify: str = "identity") -> None:
         self.root = root
         self._temporary = os.path.join(root, "tmp")
+        self.durability = durability
+        self.verification = verify
         self._power = durability == "power"
         self._always = verify == "always"
         self._verified: dict[str, FileIdentity] = {}

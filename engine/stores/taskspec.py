@@ -34,7 +34,8 @@ class TaskSpec(Struct, frozen=True):
     InputRefs. `items` holds, for each foreach level of `frames`, the packed Entry of this task's
     item, or an Entry of the whole packed list, as `items_whole` says level by level.
     `last_attempt` tells @catch that no retry follows. `fallback` is the failure to catch without
-    running user code. `datastore` is the local directory where blobs lie.
+    running user code. `datastore` is the local directory of the datastore;
+    `durability` and `verify` are how its blobs are written and read (BlobDirectory).
     """
 
     flow: str
@@ -56,6 +57,8 @@ class TaskSpec(Struct, frozen=True):
     username: str = ""
     tags: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    durability: str = "process"
+    verify: str = "identity"
 
     def pack(self) -> bytes:
         wire = {

@@ -50,7 +50,9 @@ class Program(Struct, frozen=True):
 
 def run_attempt(program: Program, spec: TaskSpec) -> Report:
     """Run the attempt that `spec` describes."""
-    directory = BlobDirectory(os.path.join(spec.datastore, "blobs"))
+    directory = BlobDirectory(
+        os.path.join(spec.datastore, "blobs"), durability=spec.durability, verify=spec.verify
+    )
     try:
         manifest = _Attempt(program, spec, directory).manifest().pack()
         if len(manifest) + _REPORT_ROOM <= CHANNEL_MAX_BYTES:
