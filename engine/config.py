@@ -154,6 +154,7 @@ class Config(Struct, frozen=True):
 
 
 _ALIASES = {"username": "user"}
+_METAFLOW_DEFAULT = "local"  # `--datastore local` of commands that were written for Metaflow
 
 
 class Layer(Struct, frozen=True):
@@ -193,6 +194,8 @@ def _read(
         shown = (names or {}).get(key, source)
         if key not in SETTINGS:
             raise unknown_key(name, source=shown, known=SETTINGS)
+        if SETTINGS[key].is_path and value == _METAFLOW_DEFAULT:
+            continue
         try:
             read[key] = SETTINGS[key].read(value)
         except _WrongValueError as wrong:

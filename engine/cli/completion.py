@@ -6,10 +6,13 @@ from engine.cli.options import verb
 
 _BASH = """
 _aflow() {
-    local IFS=$'\\n'
-    local words=("${COMP_WORDS[@]:1:COMP_CWORD}")
-    COMPREPLY=($(aflow __complete "${words[@]}" 2>/dev/null))
-    [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == */* ]] && compopt -o nospace
+    local line=${COMP_LINE:0:COMP_POINT} words
+    read -ra words <<<"$line"
+    [[ $line == *[[:space:]] ]] && words+=("")
+    local current=${words[-1]} IFS=$'\\n'
+    COMPREPLY=($(aflow __complete "${words[@]:1}" 2>/dev/null))
+    # Bash takes @ and : for the end of a word, and replaces only what follows the last of them.
+    COMPREPLY=("${COMPREPLY[@]#"${current%"${current##*[@:=]}"}"}")
 }
 complete -o default -F _aflow aflow
 """

@@ -20,7 +20,9 @@ Exit codes
     7  a configured limit would be passed
    70  a bug in aflow
   124  a time-out
+  129  its terminal was closed (SIGHUP)
   130  interrupted (Ctrl-C)
+  141  whoever read its output went away
   143  terminated (SIGTERM)
 
 `aflow logs -f RUN` and `aflow status --exit-code RUN` end with the code of the run.
@@ -65,6 +67,7 @@ The strongest first:
   the default
 
 --config-file FILE reads that file alone; --no-config reads none.
+"local" as a datastore or as metadata, Metaflow's word, stands for the default.
 `aflow config show --sources` tells each value and where it came from.
 Flow parameters may be given as AFLOW_PARAMETER_NAME.
 """,

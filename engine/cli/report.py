@@ -19,6 +19,7 @@ _RED = "\x1b[1;31m"
 _BOLD = "\x1b[1m"
 _DIM = "\x1b[2m"
 _RESET = "\x1b[0m"
+_FRAME = '  File "'  # how a frame of a formatted traceback begins
 
 
 class InternalError(EngineError):
@@ -60,6 +61,8 @@ def failure_lines(failure: Failure, *, run: str, color: bool = False) -> Iterato
     yield _head(failure.code, in_full(failure), color=color)
     if failure.where:
         yield f"  {safe(failure.where)}"
+    if failure.traceback.count(_FRAME) > 1:  # where it was raised is not all there is to know
+        yield from (f"  {safe(line)}" for line in failure.traceback.splitlines())
     for line in failure.log_tail:
         yield f"  | {safe(line)}"
     if failure.hint:

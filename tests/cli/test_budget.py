@@ -14,9 +14,10 @@ HEAVY = ("asyncio", "numpy", "rich", "sqlite3", "boto3", "botocore", "aioboto3",
 
 def modules_after(code: str, datastore: Path) -> set[str]:
     program = f"{code}\nimport sys\nprint('\\n'.join(sys.modules), file=sys.stderr)"
+    env = {k: v for k, v in variables(datastore).items() if not k.startswith("COVERAGE")}
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env=variables(datastore),
+        env=env,
         capture_output=True,
         text=True,
         check=True,

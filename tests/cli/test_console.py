@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 import pytest
+from msgspec import structs
 
 from engine.cli.console import Console, Look, Sink, summary_lines
 from engine.cli.live import LiveConsole, draw
@@ -207,6 +208,24 @@ def test_a_quiet_failure_is_told_all_the_same() -> None:
     shown.console.summary()
 
     assert shown.said[0] == "error[task-failed]: end/0: ValueError: no such luck"
+
+
+def test_a_failure_deep_in_the_user_s_code_shows_its_traceback() -> None:
+    frames = "".join(f'  File "f.py", line {n}, in f\n    g()\n' for n in (1, 2))
+    deep = structs.replace(
+        FAILURE, traceback=f"Traceback (most recent call last):\n{frames}ValueError: x\n"
+    )
+    shown = Shown().tell([began(), ended("failed", failure=deep, failed_task=END)])
+    shown.console.summary()
+
+    told = shown.said[2:]
+    assert told[1:5] == [
+        "  flow.py:12  raise ValueError('no such luck')",
+        "  Traceback (most recent call last):",
+        '    File "f.py", line 1, in f',
+        "      g()",
+    ]
+    assert told[-4:-2] == ["  ValueError: x", "  | one"]
 
 
 def test_an_interrupted_run_says_how_to_resume_it() -> None:

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,7 @@ from engine.cli.fsck import fact_of
 from engine.cli.logs import POLL_S
 from engine.flow.graph import Transition
 from engine.scheduler.journal import ExecutorLostRecord, encode
-from tests.cli.conftest import Call
+from tests.cli.conftest import Call, variables
 from tests.unit.client.stored import (
     BEGAN_US,
     END,
@@ -746,6 +748,34 @@ def test_doctor_finds_a_datastore_that_cannot_be(aflow: Call, tmp_path: Path) ->
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_each_shell_has_a_script(aflow: Call, shell: str) -> None:
     assert "aflow __complete" in aflow("completion", shell).out
+
+
+@pytest.mark.parametrize(
+    ("line", "replies"),
+    [
+        ("aflow res", ["resume"]),
+        ("aflow logs @", ["latest", "latest-failed"]),
+        ("aflow logs @lat", ["latest", "latest-failed"]),
+        ("aflow dump R1/e", ["R1/end"]),
+        ("aflow dump R1/end/", ["R1/end/0"]),
+        ("aflow completion ", ["bash", "fish", "zsh"]),
+    ],
+)
+def test_bash_is_given_what_follows_the_last_break_of_a_word(
+    aflow: Call, datastore: Path, line: str, replies: list[str]
+) -> None:
+    succeeded(datastore, "R1")
+    script = (
+        f'aflow() {{ {sys.executable} -m engine.cli.main "$@"; }}\n'
+        f"{aflow('completion', 'bash').out}\n"
+        f"COMP_LINE='{line}' COMP_POINT={len(line)}\n_aflow\nprintf '%s\\n' \"${{COMPREPLY[@]}}\""
+    )
+
+    done = subprocess.run(
+        ["bash", "-c", script], env=variables(datastore), capture_output=True, text=True
+    )
+
+    assert (done.stdout.splitlines(), done.stderr) == (replies, "")
 
 
 @pytest.mark.parametrize(

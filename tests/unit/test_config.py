@@ -158,6 +158,14 @@ def test_a_relative_path_is_against_what_names_it(tmp_path: Path, search: Search
     assert load({"datastore": "s3://b/p"}, environ={}, search=search).datastore == "s3://b/p"
 
 
+def test_metaflow_s_word_for_the_default_is_understood(tmp_path: Path, search: Search) -> None:
+    config = load({"datastore": "local", "metadata": "local"}, environ={}, search=search)
+
+    assert (config.datastore, config.metadata) == (str(search.cwd / ".aflow"), None)
+    assert dict(config.sources) == {}
+    assert load({"datastore": "./local"}, environ={}, search=search).datastore.endswith("/local")
+
+
 def test_the_datastore_is_found_above(tmp_path: Path) -> None:
     (tmp_path / ".aflow").mkdir()
     deep = tmp_path / "a" / "b"

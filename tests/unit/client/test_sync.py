@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -55,6 +56,25 @@ def test_a_list_longer_than_a_page_is_whole(datastore: Path) -> None:
     run.die()
 
     assert [task.index for task in Run("Fan/R1")["work"]] == list(range(1203))
+
+
+@pytest.mark.serial
+def test_one_int_of_each_of_a_thousand_tasks_is_read_in_50_ms(datastore: Path) -> None:
+    run = Stored(datastore, "R1")
+    for index in range(1000):
+        values = {"x": index, "alpha": 0.5, "names": ["a", "b"], "who": "world"}
+        run.succeed(work(index, 1000), values, goes=Transition(("join",)))
+    run.end("succeeded")
+    run.die()
+
+    before = time.process_time()
+    latest = Flow("Fan").latest_run
+    assert latest is not None
+    read = [task.data.x for task in latest["work"]]
+    taken = time.process_time() - before
+
+    assert read == list(range(1000))
+    assert taken < 0.05
 
 
 def test_the_latest_successful_run_passes_over_failed_ones(datastore: Path) -> None:
