@@ -209,8 +209,8 @@ def main() -> None:
     parser.add_argument("--uvloop", action="store_true")
     args = parser.parse_args()
     # Both before asyncio is imported, as the command line does it.
-    empty = fork_zygote(empty_worker)
-    full = fork_zygote(task_target(program_of(Wide)), warm_up)
+    empty = fork_zygote(lambda: empty_worker)
+    full = fork_zygote(lambda: task_target(program_of(Wide)), warm_up)
     import asyncio
 
     with tempfile.TemporaryDirectory() as folder:

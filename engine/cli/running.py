@@ -15,6 +15,7 @@ from engine.errors import EXIT_RUN_FAILED
 
 if TYPE_CHECKING:
     from engine.cli.console import Console, Sink
+    from engine.executors.process import Target
     from engine.executors.zygote import Zygote
     from engine.flow.spec import FlowSpec
     from engine.runtime.result import FinishedRun
@@ -157,10 +158,18 @@ def _fork(flow: "type[FlowSpec]", wanted: Mapping[str, Any], session: Session) -
     if (wanted["isolation"] or session.config.isolation) != "fork" or threading.active_count() > 1:
         return None
     from engine.executors.zygote import fork_zygote
-    from engine.worker.main import program_of, task_target
-    from engine.worker.warmup import warm_up
 
-    return fork_zygote(task_target(program_of(flow, wanted["decorators"])), warm_up)
+    def load() -> "Target":
+        from engine.worker.main import program_of, task_target
+
+        return task_target(program_of(flow, wanted["decorators"]))
+
+    def warm_up() -> None:
+        from engine.worker import warmup
+
+        warmup.warm_up()
+
+    return fork_zygote(load, warm_up)
 
 
 def exit_code_of(done: "FinishedRun") -> int:

@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from msgspec import Struct
@@ -248,3 +248,11 @@ class ForkServer:
                 for pid in process.own_children():
                     process.kill_group(pid, signal.SIGKILL)
                 os.waitpid(-1, 0)
+
+
+def serve_spawned(words: Sequence[str]) -> ForkServer:
+    """The server of a program that `spawn_zygote` started with `words` at the end of its argv."""
+    control, reports = (socket.socket(fileno=int(word)) for word in words)
+    control.set_inheritable(False)
+    reports.set_inheritable(False)
+    return ForkServer(control, reports)

@@ -27,6 +27,7 @@ from engine.executors.zygote import Zygote
 _LINE_COST_BYTES = 100  # of a (time, text) pair without its text
 _CLOSE_STEP_S = 0.002
 _REPORTS_EVERY_S = 0.1
+_LATE_GRACE_S = 0.5  # between SIGTERM and SIGKILL of a job that is at its deadline
 
 
 def wall_clock_us() -> int:
@@ -35,7 +36,8 @@ def wall_clock_us() -> int:
 
 
 class LocalExecutorConfig(Struct, frozen=True):
-    """`kill_grace_s` lies between SIGTERM and SIGKILL; 0 skips SIGTERM.
+    """`kill_grace_s` lies between SIGTERM and SIGKILL; 0 skips SIGTERM. A job at its deadline, which
+    its worker has told of, gets half a second at most.
 
     `backlog_bytes` of output may wait for the consumer; then jobs that print are made to wait.
     """
@@ -44,6 +46,7 @@ class LocalExecutorConfig(Struct, frozen=True):
     backlog_bytes: int = 8 * 1024 * 1024
     close_timeout_s: float = 10.0
     clock: Callable[[], int] = wall_clock_us
+    oom_kills: Callable[[], int] = exits.oom_kills
 
 
 class _Running(Struct, eq=False):
@@ -80,7 +83,7 @@ class LocalExecutor:
         self._reports_timer: asyncio.TimerHandle | None = None
         self._error: ExecutorError | None = None
         self._is_closed = False
-        self._oom_kills = exits.oom_kills()
+        self._oom_kills = self._config.oom_kills()
 
     async def submit(self, jobs: Sequence[Job]) -> None:
         self._attach()
@@ -114,7 +117,8 @@ class LocalExecutor:
         for name in names:
             token = self._tokens.get(name)
             if token is not None:
-                self._kill(self._jobs[token], Exit(ExitKind.CANCELLED, detail=reason))
+                why = Exit(ExitKind.CANCELLED, detail=reason)
+                self._kill(self._jobs[token], why, self._config.kill_grace_s)
         self._outbox.flush()
 
     async def aclose(self) -> None:
@@ -178,15 +182,15 @@ class LocalExecutor:
         now = self._clock()
         self._tell(JobEnded(job.name, Exit(ExitKind.LOST, detail=detail), now, now))
 
-    def _kill(self, job: _Running, why: Exit) -> None:
+    def _kill(self, job: _Running, why: Exit, grace_s: float) -> None:
         if job.killed is None:
             job.killed = why
-            grace = wire.KILL.pack(self._config.kill_grace_s)
-            self._outbox.put(wire.encode(Kind.KILL_JOB, job.token, grace))
+            self._outbox.put(wire.encode(Kind.KILL_JOB, job.token, wire.KILL.pack(grace_s)))
 
     def _time_out(self, job: _Running) -> None:
         detail = f"{job.deadline_s:g} s after its start"
-        self._kill(job, Exit(ExitKind.TIMED_OUT, detail=detail))
+        grace_s = min(self._config.kill_grace_s, _LATE_GRACE_S)
+        self._kill(job, Exit(ExitKind.TIMED_OUT, detail=detail), grace_s)
         self._outbox.flush()
 
     # -- what comes from the zygote ------------------------------------------------------------
@@ -248,7 +252,7 @@ class LocalExecutor:
             return Exit(ExitKind.RETURNED, os.waitstatus_to_exitcode(status))
         if job.killed is not None:
             return job.killed
-        oom_kills, self._oom_kills = self._oom_kills, exits.oom_kills() if status else 0
+        oom_kills, self._oom_kills = self._oom_kills, self._config.oom_kills()
         return exits.describe(status, peak_kib=peak_kib, out_of_memory=self._oom_kills > oom_kills)
 
     def _forget(self, job: _Running) -> None:

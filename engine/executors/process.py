@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from typing import NoReturn, Self
 
@@ -110,6 +109,8 @@ def exec_target(argv: Sequence[str]) -> Target:
     """
 
     def become(spec: bytes, report: ReportChannel) -> NoReturn:
+        import tempfile  # noqa: PLC0415 (brings a dozen modules, to this isolation alone)
+
         file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (lives on in the new program)
         file.write(spec)
         file.seek(0)

@@ -15,13 +15,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 from msgspec import Struct
 
-from engine.errors import ExecutorError
+from engine.errors import EngineError, ExecutorError
 from engine.executors import wire
-from engine.executors.forkserver import ForkServer
-from engine.executors.process import Target
+
+if TYPE_CHECKING:
+    from engine.executors.process import Target
 
 # Linux keeps message borders and order on a reliable channel; macOS has only datagrams.
 _CHANNEL_TYPE = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM)
@@ -61,12 +63,13 @@ class Zygote(Struct):
             time.sleep(0.001)  # noqa: TID251 (for callers without a loop)
 
 
-def fork_zygote(target: Target, warm_up: Callable[[], None] | None = None) -> Zygote:
-    """Fork a zygote that runs `target` for each job, from this process as it is now.
+def fork_zygote(load: "Callable[[], Target]", warm_up: Callable[[], None] | None = None) -> Zygote:
+    """Fork a zygote from this process as it is now.
 
     Args:
-        target: runs in each task's process.
-        warm_up: runs once in the zygote, before its first task.
+        load: runs once in the zygote, and gives what runs in each task's process. What it imports,
+            this process need not: it can go on meanwhile.
+        warm_up: runs once in the zygote, when it is clear that many tasks come.
 
     Raises:
         ExecutorError: this process has other threads, whose locks a fork would leave locked.
@@ -87,8 +90,7 @@ def fork_zygote(target: Target, warm_up: Callable[[], None] | None = None) -> Zy
             os.setsid()
             control.close()
             reports.close()
-            server = ForkServer(its_control, its_reports)
-            server.serve(target, warm_up) if warm_up else server.serve(target)
+            _serve(its_control, its_reports, load, warm_up)
         finally:
             os._exit(1)
     its_control.close()
@@ -118,12 +120,24 @@ def spawn_zygote(argv: Sequence[str], boot: bytes) -> Zygote:
     return Zygote(control, reports, pid, wire.encode(wire.Kind.BOOT, payload=boot))
 
 
-def serve_spawned(words: Sequence[str]) -> ForkServer:
-    """The server of a program that `spawn_zygote` started with `words` at the end of its argv."""
-    control, reports = (socket.socket(fileno=int(word)) for word in words)
-    control.set_inheritable(False)
-    reports.set_inheritable(False)
-    return ForkServer(control, reports)
+def _serve(
+    control: socket.socket,
+    reports: socket.socket,
+    load: "Callable[[], Target]",
+    warm_up: Callable[[], None] | None,
+) -> NoReturn:
+    # Imported by the zygote alone, while its parent imports what drives a run.
+    from engine.executors.forkserver import ForkServer  # noqa: PLC0415
+
+    server = ForkServer(control, reports)
+    try:
+        target = load()
+    except EngineError as error:
+        server.fail_boot(error.message)
+        os._exit(1)
+    if warm_up is None:
+        server.serve(target)
+    server.serve(target, warm_up)
 
 
 def _sockets() -> tuple[socket.socket, socket.socket, socket.socket, socket.socket]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import secrets
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -119,7 +118,7 @@ class Run:
         """Choose the run's id, make its directory, take its lease and open its files."""
         layout, flow = self._stores.layout, self._graph.flow
         created_us = now_us()
-        run_id = new_run_id(created_us // 1000, secrets.randbits(30))
+        run_id = new_run_id(created_us // 1000, int.from_bytes(os.urandom(4), "big"))
         layout.create_run(flow, run_id)
         lease = Lease.acquire(
             str(layout.lock(flow, run_id)), run=f"{flow}/{run_id}", since_us=created_us

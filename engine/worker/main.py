@@ -18,8 +18,8 @@ from msgspec import Struct
 
 from engine.errors import EngineError, UsageError
 from engine.executors.child import end, install_streams
+from engine.executors.forkserver import serve_spawned
 from engine.executors.process import ReportChannel, Target, exec_target
-from engine.executors.zygote import serve_spawned
 from engine.flow.decorators.specs import attach
 from engine.flow.lint import graph_of
 from engine.flow.spec import FlowSpec

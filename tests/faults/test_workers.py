@@ -46,6 +46,15 @@ async def test_r03_a_death_is_told_with_its_cause_and_siblings_go_on(isolation: 
     assert last.outcome == b"fine"
 
 
+async def test_r03_memory_that_ran_out_long_ago_is_not_blamed() -> None:
+    async with watched(new_executor(oom_kills=lambda: 5)) as seen:
+        await seen.executor.submit([job("quiet", "import os; os._exit(0)")])
+        await seen.until_ended("quiet")
+        await seen.executor.submit([job("a", "import os; os.kill(os.getpid(), 9)")])
+        (end,) = await seen.until_ended("a")
+    assert end.exit.detail.startswith("not by aflow")
+
+
 async def test_r03_a_death_is_told_within_100_ms() -> None:
     async with watched(new_executor()) as seen:
         await seen.executor.submit([job("a", "print('up'); import time; time.sleep(3600)")])
@@ -202,6 +211,13 @@ async def test_r19_a_stubborn_task_is_killed_at_its_deadline(isolation: str) -> 
     assert 1.0 <= (end.ended_us - end.started_us) / 1e6 < 3.0
 
 
+async def test_r19_a_task_at_its_deadline_has_half_a_second_whatever_the_grace() -> None:
+    async with watched(new_executor(kill_grace_s=30.0)) as seen:
+        await seen.executor.submit([job("a", STUBBORN, deadline_s=0.3)])
+        (end,) = await seen.until_ended("a")
+    assert 0.8 <= (end.ended_us - end.started_us) / 1e6 < 5.0
+
+
 async def test_r19_a_task_may_clean_up_when_it_is_asked_to_end() -> None:
     source = """
         import os, signal, sys, time
@@ -305,7 +321,7 @@ asyncio.run(main())
 FORKED = """
 from engine.executors.zygote import fork_zygote
 from tests.unit.executors.program import run_source
-zygote = fork_zygote(run_source)
+zygote = fork_zygote(lambda: run_source)
 from engine.executors.local import LocalExecutor
 """
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from engine.executors.child import end, install_streams
+from engine.executors.forkserver import serve_spawned
 from engine.executors.local import LocalExecutor, LocalExecutorConfig
 from engine.executors.process import ReportChannel, Target, exec_target
-from engine.executors.zygote import Zygote, serve_spawned, spawn_zygote
+from engine.executors.zygote import Zygote, spawn_zygote
 
 _ROOT = str(Path(__file__).parents[3])
 _START = (

@@ -155,7 +155,7 @@ warmed = []
 def run_source(spec, report):
     exec(spec, {{"report": report, "warmed": warmed}})
     return 0
-zygote = fork_zygote(run_source, lambda: warmed.append("warm"))
+zygote = fork_zygote(lambda: run_source, lambda: warmed.append("warm"))
 assert not warmed, "the warm-up is the zygote's"
 import asyncio
 from engine.executors.base import Job
@@ -188,7 +188,7 @@ def test_a_process_with_threads_is_not_forked() -> None:
     thread.start()
     try:
         with pytest.raises(ExecutorError, match=r"runs threads \(.*busy"):
-            fork_zygote(lambda spec, report: 0)
+            fork_zygote(lambda: lambda spec, report: 0)
     finally:
         release.set()
         thread.join()
