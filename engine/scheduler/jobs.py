@@ -25,8 +25,12 @@ from engine.stores.taskspec import InputRef, TaskSpec
 
 INPUTS_IN_SPEC = 16
 INPUT_BYTES_IN_SPEC = 32 * 1024
-GRACE_S = 2.0
-"""The worker raises inside the step at the @timeout; the executor kills this much later."""
+GRACE_S = 4.0
+"""The worker raises inside the step at the @timeout; the executor ends its process this much later.
+
+So a step that ends in time has this long to save what it leaves, and one that will not end is gone
+5 s after its @timeout (FAULTS R-19): LocalExecutor adds at most half a second.
+"""
 
 _READS_A_TURN = 500  # before other tasks of the loop get their turn: under 10 ms
 _PARENTS_KEPT = 128

@@ -25,8 +25,8 @@ _SIGNALS = {
 }
 _SIGNAL_HINTS = {
     signal.SIGKILL: "if memory ran out, ask for more with @resources(memory=...) or hold less",
-    signal.SIGSEGV: "a native library crashed; `import faulthandler; faulthandler.enable()` in the "
-    "step shows where",
+    signal.SIGSEGV: "a native library crashed; the task's stderr ends with the Python lines that "
+    "called it",
 }
 
 

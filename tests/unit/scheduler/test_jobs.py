@@ -119,7 +119,7 @@ def test_the_executor_kills_two_seconds_after_the_worker_should_have_raised() ->
     bench = Bench(flow(Step("work", timeout_s=60.0)))
     parent = bench.commit(START)
     job = bench.job(TaskKey("work"), [parent])
-    assert job.deadline_s == 62.0
+    assert job.deadline_s == 64.0
     assert TaskSpec.unpack(job.spec).timeout_s == 60.0
     assert bench.job(TaskKey("end"), [parent]).deadline_s is None
 

@@ -38,6 +38,12 @@ def test_an_end_without_a_report_is_named(
     assert read_report(ended(None, exit)).failure == failure
 
 
+def test_a_segmentation_fault_says_where_its_python_frames_are() -> None:
+    hint = failure_of(Exit(ExitKind.SIGNAL, 11)).hint
+    assert "stderr" in hint
+    assert "faulthandler" not in hint, "it is always on"
+
+
 def test_running_out_of_memory_comes_with_a_way_out() -> None:
     assert "@resources(memory=" in failure_of(Exit(ExitKind.SIGNAL, 9)).hint
 
