@@ -11,6 +11,7 @@ import msgpack
 
 from engine.errors import FlowError
 from engine.flow.inputs import Inputs
+from engine.flow.parameters import Parameter
 from engine.flow.spec import ArtifactSource, FlowSpec, TaskBinding
 from engine.ids import Frame
 from engine.stores.artifacts import load_entry, load_item, unpack_entry
@@ -54,8 +55,8 @@ class TaskContext:
 
     @property
     def parameter_names(self) -> list[str]:
-        """The run's parameters and the class's constants."""
-        return list(self._parameters)
+        """The run's parameters, without the class's constants."""
+        return [n for n in self._parameters if isinstance(getattr(self._flow, n, None), Parameter)]
 
     def source(self, *, is_join: bool) -> EntrySource:
         """What the task inherits: of a join the parameters, else its parent's artifacts, too."""

@@ -1,14 +1,14 @@
 """One attempt at one task, in its own process: run the step, save what it left, say how it went.
 
-Whatever the step does, `run_attempt` returns a report. `sys.exit` in a step is a failure whatever
-its code, for nothing the step has left is saved by then.
+Whatever the step does, `run_attempt` returns a report; a traceback goes to the task's stderr, too.
+`sys.exit` in a step is a failure whatever its code, for nothing the step has left is saved by then.
 """
 
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -59,7 +59,11 @@ def run_attempt(program: Program, spec: TaskSpec) -> Report:
             return Report(manifest=manifest)
         return Report(manifest_digest=directory.write((manifest,))[0])
     except BaseException as error:  # noqa: BLE001 (user code may raise anything)
-        return Report(failure=failure_of(error, step=spec.step))
+        failure = failure_of(error, step=spec.step)
+        # For the log, as any program that fails does. The step may have closed its stderr.
+        with suppress(Exception):
+            sys.stderr.write(failure.traceback)
+        return Report(failure=failure)
 
 
 class _Attempt:

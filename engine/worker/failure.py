@@ -1,8 +1,9 @@
 """Exceptions -> `Failure`: text that says what happened in the user's code.
 
 Made in the task's process, where the exception is; nobody unpickles it later. Frames of the engine
-are left out, unless there are no others: then it is the engine that failed. Everything is capped,
-for a failure travels in one datagram and is journaled.
+are left out, unless there are no others: then it is the engine that failed, or found fault with the
+flow, which needs no frames. Everything is capped, for a failure travels in one datagram and is
+journaled.
 """
 
 import os
@@ -10,7 +11,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.errors import EngineError, Failure, TaskFailedError
+from engine.errors import EngineError, Failure, FlowError, TaskError, TaskFailedError
 from engine.flow.decorators.base import place
 
 MESSAGE_MAX_CHARS = 4_000
@@ -29,7 +30,7 @@ def failure_of(error: BaseException, *, step: str) -> Failure:
     retried.
     """
     shown = traceback.TracebackException.from_exception(error, compact=True)
-    _hide_engine(shown)
+    _hide_engine(shown, is_users=isinstance(error, FlowError | TaskError))
     text = _text(error)
     code, hint, retryable = TaskFailedError.code, "", True
     if isinstance(error, EngineError):
@@ -80,7 +81,7 @@ def _frames(shown: traceback.TracebackException) -> traceback.StackSummary:
     """The frames of the exception; of a group whose own frames say nothing, its first part's."""
     if not shown.stack and shown.exceptions:
         return _frames(shown.exceptions[0])
-    return shown.stack
+    return shown.stack or traceback.StackSummary()
 
 
 def _is_library(filename: str) -> bool:
@@ -89,11 +90,13 @@ def _is_library(filename: str) -> bool:
     return filename.startswith(_STDLIB) or any(part in filename for part in _PACKAGES)
 
 
-def _hide_engine(shown: traceback.TracebackException) -> None:
+def _hide_engine(shown: traceback.TracebackException, *, is_users: bool) -> None:
     for part in _parts(shown):
         kept = [frame for frame in part.stack if not frame.filename.startswith(_ENGINE)]
         if kept:
             part.stack = traceback.StackSummary.from_list(kept)
+        elif is_users:
+            part.stack = None  # type: ignore[assignment]  # so that format() leaves the head out
 
 
 def _parts(shown: traceback.TracebackException) -> Iterator[traceback.TracebackException]:

@@ -1,5 +1,7 @@
+import io
 import os
 import pickle
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,39 @@ def shapes(tmp_path: Path) -> Bench:
 @pytest.fixture
 def trouble(tmp_path: Path) -> Bench:
     return Bench(Trouble, tmp_path, loose_graph(Trouble, "forgets"))
+
+
+# -- what a failure leaves ------------------------------------------------------------------------
+
+
+def test_a_traceback_goes_to_the_tasks_stderr_once(
+    trouble: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failure = trouble.failure("raises")
+    err = capsys.readouterr().err
+    assert err == failure.traceback
+    assert err.startswith("Traceback (most recent call last):\n  File ")
+    assert err.endswith("ValueError: bad value\n")
+    assert "engine/worker" not in err
+
+
+def test_a_fault_that_no_line_of_the_users_raised_is_told_without_frames_of_ours(
+    trouble: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failure = trouble.failure("forgets")
+    err = capsys.readouterr().err
+    assert err == failure.traceback == f"{failure.type}: {failure.message}\n"
+
+
+def test_a_step_that_closed_its_stderr_still_reports(
+    trouble: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", closed)
+    assert trouble.failure("raises").message == "bad value"
+    monkeypatch.setattr(sys, "stderr", None)
+    assert trouble.failure("raises").message == "bad value"
 
 
 # -- what a step leaves ----------------------------------------------------------------------------
@@ -83,7 +118,7 @@ def test_a_child_of_a_foreach_gets_its_own_item(shapes: Bench, whole: bool) -> N
     fields = {**in_foreach("fan", 1, 3, item), "items_whole": [whole], "attempt": 2}
     child = shapes.values(shapes.manifest("item", [fan], **fields))
     assert child["seen"] == ("b", 1, [(1, 3, "b")], 7, "stays")
-    assert child["facts"] == ("Shapes/run/item/1", 2, ["alpha", "constant"])
+    assert child["facts"] == ("Shapes/run/item/1", 2, ["alpha"])
 
 
 @pytest.mark.parametrize("bundled", [False, True])
