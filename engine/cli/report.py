@@ -9,7 +9,7 @@ error[code]: what failed
 import json
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
 from engine.cli.escapes import safe
@@ -61,14 +61,24 @@ def failure_lines(failure: Failure, *, run: str, color: bool = False) -> Iterato
     yield _head(failure.code, in_full(failure), color=color)
     if failure.where:
         yield f"  {safe(failure.where)}"
+    traceback = failure.traceback.splitlines()
     if failure.traceback.count(_FRAME) > 1:  # where it was raised is not all there is to know
-        yield from (f"  {safe(line)}" for line in failure.traceback.splitlines())
-    for line in failure.log_tail:
+        yield from (f"  {safe(line)}" for line in traceback)
+    for line in _without(failure.log_tail, traceback):
         yield f"  | {safe(line)}"
     if failure.hint:
         yield f"  hint: {safe(failure.hint)}"
     run_id = run.rpartition("/")[2]
     yield f"  run:  {run}   resume: aflow resume {run_id}"
+
+
+def _without(tail: Sequence[str], traceback: Sequence[str]) -> Sequence[str]:
+    """The last lines that a task printed, less the traceback that its worker printed after them."""
+    for start in range(len(tail)):
+        rest = tail[start:]
+        if traceback and list(rest) == list(traceback[-len(rest) :]):
+            return tail[:start]
+    return tail
 
 
 def in_full(failure: Failure) -> str:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from engine import client
 from engine.cli.main import invoke
 from engine.client.namespaces import close_default_reader
+from tests.unit.client.stored import BEGAN_US
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,7 +46,6 @@ def aflow(
     work.mkdir()
     monkeypatch.chdir(work)
     monkeypatch.setenv("AFLOW_USER", "ada")
-    monkeypatch.setenv("TZ", "UTC")
 
     def call(*args: str | Path) -> Done:
         capsys.readouterr()
@@ -91,3 +92,18 @@ def process(datastore: Path, tmp_path: Path) -> Call:
         return Done(done.returncode, done.stdout, done.stderr)
 
     return call
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour after the runs of these tests began."""
+    monkeypatch.setattr("time.time_ns", lambda: (BEGAN_US + 3_600_000_000) * 1000)
+
+
+@pytest.fixture(autouse=True)
+def _in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()

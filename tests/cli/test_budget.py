@@ -1,8 +1,8 @@
 """What a start may import, and how long it may take."""
 
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -75,8 +75,14 @@ def test_the_help_page_is_there_in_a_tenth_of_a_second(datastore: Path) -> None:
     command = [sys.executable, "-m", "engine.cli.main", "--help"]
     taken: list[float] = []
     for _ in range(7):  # the first writes .pyc files; the best of the rest is what the code costs
-        began = time.perf_counter()
+        before = children_s()
         subprocess.run(command, env=variables(datastore), cwd=ROOT, capture_output=True, check=True)
-        taken.append(time.perf_counter() - began)
+        taken.append(children_s() - before)
 
     assert min(taken) < 0.1
+
+
+def children_s() -> float:
+    """Processor time of the processes waited for: a busy machine does not make it longer."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

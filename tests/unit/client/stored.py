@@ -7,6 +7,7 @@ left: journal, metadata, log, blobs.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgpack
 from msgspec import to_builtins
@@ -149,7 +150,15 @@ class Stored:
                 self._at_us, key, attempt, began_us, self._at_us, manifest.pack(), reused
             )
         )
-        self._put(key, attempt, "succeeded", began_us, result=offset, reused=reused)
+        self._put(
+            key,
+            status="succeeded",
+            attempt=attempt,
+            started_us=began_us,
+            ended_us=self._at_us,
+            result=offset,
+            reused=reused,
+        )
 
     def fail(self, key: TaskKey, *, attempt: int = 0, final: bool = True) -> None:
         """Fail an attempt."""
@@ -157,34 +166,20 @@ class Stored:
         self.append(FailedRecord(self._at_us, key, attempt, began_us, self._at_us, FAILURE))
         status = "failed" if final else "retrying"
         packed = bytes(msgpack.packb(FAILURE.to_dict()))
-        self._put(key, attempt, status, began_us, failure=packed)
+        self._put(
+            key,
+            status=status,
+            attempt=attempt,
+            started_us=began_us,
+            ended_us=self._at_us,
+            failure=packed,
+        )
 
     def launch(self, key: TaskKey) -> None:
         """Let a task be running."""
-        record = TaskRecord(
-            flow=self.flow,
-            run_id=self.run_id,
-            step=key.step,
-            task_id=key.task_id,
-            ordinal=self._ordinal,
-            attempt=0,
-            status="running",
-            started_us=self._at_us,
-        )
-        self._ordinal += 1
-        self._metadata.put_tasks([record])
+        self._put(key, status="running", attempt=0, started_us=self._at_us)
 
-    def _put(
-        self,
-        key: TaskKey,
-        attempt: int,
-        status: str,
-        began_us: int,
-        *,
-        result: int | None = None,
-        reused: bool = False,
-        failure: bytes | None = None,
-    ) -> None:
+    def _put(self, key: TaskKey, **fields: Any) -> None:  # Any: of TaskRecord's fields
         known = self._metadata.task(self.flow, self.run_id, key.step, key.task_id)
         record = TaskRecord(
             flow=self.flow,
@@ -192,13 +187,7 @@ class Stored:
             step=key.step,
             task_id=key.task_id,
             ordinal=known.ordinal if known else self._ordinal,
-            attempt=attempt,
-            status=status,
-            started_us=began_us,
-            ended_us=self._at_us,
-            result=result,
-            reused=reused,
-            failure=failure,
+            **fields,
         )
         self._ordinal += known is None
         self._metadata.put_tasks([record])

@@ -1,25 +1,14 @@
 """The awaited client says what the synchronous one says."""
 
 import inspect
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from engine import client
 from engine.client import aio, sync
-from engine.client.namespaces import close_default_reader
 from engine.client.reader import Reader
 from engine.errors import NotFoundError
 from tests.unit.client.stored import BEGAN_US, FAILURE, Stored, failed, succeeded, work
-
-
-@pytest.fixture(autouse=True)
-def _everything_seen(datastore: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("AFLOW_USER", "ada")
-    yield
-    client.default_namespace()
-    close_default_reader()
 
 
 async def test_a_value_is_reached_with_awaits(datastore: Path) -> None:
