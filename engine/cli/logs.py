@@ -82,6 +82,10 @@ def command(
 ) -> int:
     """Read or follow what the tasks of a run, a step or a task printed. [default: @latest]"""
     now = session()
+    if follow and filters["failed"]:
+        raise UsageError(
+            "--failed looks back, and --follow ahead", hint="follow without it, or do not follow"
+        )
     with Reader.open(now.config) as reader:
         place = find_place(reader, where, flow=now.flow_name)
         query = _query(reader, place, filters)

@@ -128,6 +128,7 @@ def test_nothing_a_task_printed_can_drive_the_terminal(aflow: Call, datastore: P
         (["R1/end/0/total"], 2, "an artifact has no log"),
         (["R1", "--grep", "("], 2, "is no regular expression"),
         (["R1", "--stream", "in"], 2, "'in' is not one of 'out', 'err'"),
+        (["R1", "-f", "--failed"], 2, "--failed looks back, and --follow ahead"),
     ],
 )
 def test_a_log_that_is_not_there_is_an_error(
