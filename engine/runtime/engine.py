@@ -6,7 +6,7 @@ server, a test, or inside another flow's step.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
@@ -15,7 +15,6 @@ from engine import config as configuration
 from engine.config import Config
 from engine.executors.zygote import Zygote
 from engine.flow.spec import FlowSpec
-from engine.runtime.groups import unwrapped
 from engine.runtime.options import RunOptions
 from engine.runtime.result import FinishedRun
 from engine.runtime.run import Run
@@ -93,27 +92,33 @@ class Engine:
 
     async def stream(
         self, flow: type[FlowSpec], **keywords: Unpack[RunKeywords]
-    ) -> AsyncIterator[RunEvent]:
+    ) -> AsyncGenerator[RunEvent, None]:
         """Run `flow` and yield each event as it happens, the last a RunDone.
 
         Leaving the loop early cancels the run once the generator is closed (`aclosing` says when).
         """
-        events: asyncio.Queue[RunEvent | None] = asyncio.Queue()
+        events: asyncio.Queue[RunEvent | Exception | None] = asyncio.Queue()
 
         async def work() -> None:
+            # Raised here, an error would make the group cancel whatever the caller waits for.
+            end: Exception | None = None
             try:
                 await self.execute(flow, _options(keywords), observers=(events.put_nowait,))
+            except Exception as error:  # noqa: BLE001 - raised where the caller asks for an event
+                end = error
             finally:
-                events.put_nowait(None)
+                events.put_nowait(end)
 
-        with unwrapped():
-            async with asyncio.TaskGroup() as group:
-                running = group.create_task(work(), name=f"run of {flow.__name__}")
-                try:
-                    while (event := await events.get()) is not None:
-                        yield event
-                except GeneratorExit:
-                    running.cancel()
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(work(), name=f"run of {flow.__name__}")
+            try:
+                while isinstance(event := await events.get(), RunEvent):
+                    yield event
+            except GeneratorExit:
+                running.cancel()
+                return
+        if event is not None:
+            raise event
 
     @staticmethod
     async def run(

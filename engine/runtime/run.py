@@ -41,7 +41,8 @@ from engine.stores.leases import Lease
 from engine.stores.logs import LogBatch, LogWriter
 from engine.stores.manifest import Manifest
 from engine.stores.metadata.base import RunRecord
-from engine.worker.loader import target_of
+from engine.stores.metadata.tags import merged_tags
+from engine.worker.loader import adopt_main, refuse_while_loading, target_of
 
 PARAMETERS_STEP = "_parameters"
 
@@ -72,11 +73,15 @@ class Run:
     def __init__(
         self, flow: type[FlowSpec], options: RunOptions, config: Config, stores: Stores
     ) -> None:
+        refuse_while_loading()
+        if flow.__module__ == "__main__":
+            adopt_main()  # so that what its tasks pickle is of the same classes here
         self._flow = flow
         self._options = options
         self._config = config
         self._stores = stores
         self._settings = RunSettings.merge(options, config)
+        self._tags = merged_tags((), options.tags, ())
         self._decorators = attach(flow, options.decorators)
         self._graph = graph_of(flow, self._decorators)
         self._end: TaskDone | None = None
@@ -151,7 +156,7 @@ class Run:
             parameters=parameters,
             user=self._config.username,
             host=socket.gethostname(),
-            tags=self._options.tags,
+            tags=self._tags,
             origin_run_id=origin.run_id if origin else None,
             code={"target": target_of(self._flow)},
             graph=_plain(self._graph),
@@ -190,11 +195,14 @@ class Run:
         )
         with unwrapped():
             async with asyncio.TaskGroup() as group:
-                group.create_task(recorder.run(), name=f"recorder of {began.run_id}")
+                name = f"recorder of {began.run_id}"
+                recording = group.create_task(recorder.run(), name=name)
                 try:
                     return await driver.run()
                 finally:
                     recorder.close()
+                    # A group whose body is cancelled cancels its tasks: the end would go unwritten.
+                    await asyncio.wait({recording})
 
     def _facts(self, began: RunBeganRecord) -> RunFacts:
         return RunFacts(

@@ -10,6 +10,7 @@ import linecache
 import sys
 import traceback
 from collections.abc import Iterator
+from contextvars import ContextVar
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -24,6 +25,7 @@ _IMPORTLIB = ("<frozen importlib", str(Path(importlib.__file__).parent))
 _FORMS = "a flow is named as FILE.py, FILE.py:FLOW or PACKAGE.MODULE:FLOW"
 
 _executed: dict[str, tuple[bytes, ModuleType]] = {}  # by real path: the source, and what it made
+_loading: ContextVar[str] = ContextVar("_loading")  # the target that is being loaded, if one is
 
 
 class FlowImportError(FlowError):
@@ -67,13 +69,32 @@ def load(target: str) -> type[FlowSpec]:
     source, colon, name = target.rpartition(":")
     if not colon or not name.isidentifier():
         source, name = target, ""
-    if source.endswith(".py") or "/" in source or Path(source).exists():
-        module = load_file(source)
-    elif name:
-        module = _load_module(source, target)
-    else:
-        raise UsageError(f"{target!r} names no flow", hint=_FORMS)
+    token = _loading.set(source)
+    try:
+        if source.endswith(".py") or "/" in source or Path(source).exists():
+            module = load_file(source)
+        elif name:
+            module = _load_module(source, target)
+        else:
+            raise UsageError(f"{target!r} names no flow", hint=_FORMS)
+    finally:
+        _loading.reset(token)
     return choose(module, name, source)
+
+
+def refuse_while_loading() -> None:
+    """Called before a run: a file that runs its flow whenever it is loaded would do so for ever,
+    for the worker loads it, too.
+
+    Raises:
+        FlowError: a flow's file is being loaded.
+    """
+    source = _loading.get(None)
+    if source is not None:
+        raise FlowError(
+            f"{source} runs a flow while it is loaded; what runs it belongs under "
+            'if __name__ == "__main__":'
+        )
 
 
 def load_file(path: str) -> ModuleType:
