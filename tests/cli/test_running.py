@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.client.reader import Reader
 from tests.cli.conftest import ROOT, Call, variables
 from tests.cli.flows import FAILS, HELLO, SLOW, write
 
@@ -184,6 +186,17 @@ def test_spawned_tasks_do_the_same(process: Call, tmp_path: Path) -> None:
 # -- signals --------------------------------------------------------------------------------------
 
 
+def _wait_until_listed(datastore: Path) -> None:
+    """What runs is listed a tenth of a second later, or more on a busy machine."""
+    with Reader.at(str(datastore)) as reader:
+        for _ in range(400):
+            run = next(reader.runs(), None)
+            if run and reader.task(run.flow, run.run_id, "nap", "0"):
+                return
+            threading.Event().wait(0.05)
+    raise AssertionError("the run is not listed")
+
+
 @contextmanager
 def running(flow: Path, datastore: Path, *args: str) -> Iterator[subprocess.Popen[str]]:
     """A run whose nap has begun."""
@@ -198,6 +211,7 @@ def running(flow: Path, datastore: Path, *args: str) -> Iterator[subprocess.Pope
     try:
         assert started.stdout is not None
         assert "asleep" in started.stdout.readline()
+        _wait_until_listed(datastore)
         yield started
     finally:
         started.kill()
@@ -377,20 +391,25 @@ def test_the_first_line_is_there_in_a_fifth_of_a_second(
 ) -> None:
     flow = write(tmp_path, "hello.py", HELLO)
     process("run", flow)
+    bare: list[float] = []
     taken: list[float] = []
     for _ in range(5):
         began = time.perf_counter()
-        started = subprocess.Popen(
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+        bare.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        with subprocess.Popen(
             [sys.executable, "-m", "engine.cli.main", "run", str(flow)],
             cwd=ROOT,
             env=variables(datastore),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-        )
-        assert started.stderr is not None
-        assert "Workflow starting" in started.stderr.readline()
-        taken.append(time.perf_counter() - began)
-        started.communicate(timeout=30)
+        ) as started:
+            assert started.stderr is not None
+            assert "Workflow starting" in started.stderr.readline()
+            taken.append(time.perf_counter() - began)
+            started.communicate(timeout=30)
 
-    assert min(taken) < 0.2
+    # A bare start is 20 ms; where the machine is busy it is more, and so is everything.
+    assert min(taken) < max(0.2, 10 * min(bare))

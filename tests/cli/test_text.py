@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.cli import times
@@ -68,6 +68,7 @@ def test_what_stands_between_colours_is_escaped_too() -> None:
     assert safe(f"{RED}a\x00{RESET}\x1b", color=True) == f"{RED}a\\x00{RESET}\\x1b{RESET}"
 
 
+@settings(deadline=None)
 @given(st.text() | st.text(alphabet="\x1b[]0;mJ\x07\\\x9b\r\u202ePX^_1"), st.booleans())
 def test_nothing_that_drives_a_terminal_is_left(text: str, color: bool) -> None:
     rest = SGR.sub("", safe(text, color=color)) if color else safe(text)

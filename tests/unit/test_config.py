@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.config import (
@@ -61,6 +61,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
+@settings(deadline=None)
 @given(layers)
 def test_the_strongest_layer_that_has_a_key_gives_its_value(
     values: list[dict[str, object]],
@@ -78,6 +79,7 @@ def test_the_strongest_layer_that_has_a_key_gives_its_value(
             assert config.source(key) == "default"
 
 
+@settings(deadline=None)
 @given(layers)
 def test_a_layer_below_changes_nothing_that_is_set_above(values: list[dict[str, object]]) -> None:
     all_set = Layer("top", {k: getattr(Config(), k) or "/m" for k in SETTINGS})
