@@ -384,6 +384,13 @@ class Failure(Struct, frozen=True):
     retryable: bool = True
     log_tail: tuple[str, ...] = ()
 
+    @property
+    def summary(self) -> str:
+        """In one line: a user's exception with its type; ours say all in their message."""
+        if not self.type or self.type.startswith("engine.") or self.message.startswith(self.type):
+            return self.message
+        return f"{self.type}: {self.message}" if self.message else self.type
+
     def to_dict(self) -> dict[str, Any]:  # Any: msgpack takes plain values
         return asdict(self)
 

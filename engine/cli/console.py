@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from engine.cli import times
 from engine.cli.escapes import safe
 from engine.cli.progress import CANCELLED, Tally
-from engine.cli.report import failure_lines, in_full
+from engine.cli.report import failure_lines
 from engine.errors import Failure
 from engine.flow.graph import Graph
 from engine.ids import TaskKey
@@ -181,7 +181,7 @@ def running_loop() -> "asyncio.AbstractEventLoop | None":
 
 
 def _in_short(failure: Failure) -> str:
-    return safe(in_full(failure).partition("\n")[0])
+    return safe(failure.summary.partition("\n")[0])
 
 
 def summary_lines(tally: Tally, look: Look) -> Sequence[str]:
@@ -227,4 +227,4 @@ def _named(failure: Failure, task: TaskKey | None) -> Failure:
     """The failure with its task in the message, unless it names it already."""
     if task is None or str(task) in failure.message:
         return failure
-    return replace(failure, type="", message=f"{task}: {in_full(failure)}")
+    return replace(failure, type="", message=f"{task}: {failure.summary}")

@@ -58,7 +58,7 @@ def failure_lines(failure: Failure, *, run: str, color: bool = False) -> Iterato
         run: `Flow/run`, to resume.
         color: whether the head may be coloured.
     """
-    yield _head(failure.code, in_full(failure), color=color)
+    yield _head(failure.code, failure.summary, color=color)
     if failure.where:
         yield f"  {safe(failure.where)}"
     traceback = failure.traceback.splitlines()
@@ -79,13 +79,6 @@ def _without(tail: Sequence[str], traceback: Sequence[str]) -> Sequence[str]:
         if traceback and list(rest) == list(traceback[-len(rest) :]):
             return tail[:start]
     return tail
-
-
-def in_full(failure: Failure) -> str:
-    """The failure's type and message, as Python would print them last."""
-    if not failure.type or failure.message.startswith(failure.type):
-        return failure.message
-    return f"{failure.type}: {failure.message}" if failure.message else failure.type
 
 
 def _head(code: str, message: str, *, color: bool) -> str:

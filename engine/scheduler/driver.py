@@ -39,7 +39,6 @@ from engine.scheduler.journal import (
     RetryDueRecord,
     RunBeganRecord,
     SucceededRecord,
-    reason_of,
 )
 from engine.scheduler.ledger import Clock, Ledger, done_record
 from engine.scheduler.machine import Scheduler
@@ -258,7 +257,7 @@ class Driver:
         times = ended.started_us, ended.ended_us
         self._ledger.record(FailedRecord(self._ledger.now_us(), task, attempt, *times, failure))
         commands = self._scheduler.handle(
-            TaskFailed(task, attempt, reason_of(failure), failure.retryable)
+            TaskFailed(task, attempt, failure.summary, failure.retryable)
         )
         if self._failure is None and self._scheduler.failed_task == task:
             self._failure = failure

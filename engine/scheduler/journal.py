@@ -196,7 +196,7 @@ def _event(at: ResultRef, record: Record) -> Event | None:
         case SucceededRecord(task=task, attempt=attempt, manifest=manifest):
             return TaskSucceeded(task, attempt, outline(manifest).transition, at)
         case FailedRecord(task=task, attempt=attempt, failure=failure):
-            return TaskFailed(task, attempt, reason_of(failure), failure.retryable)
+            return TaskFailed(task, attempt, failure.summary, failure.retryable)
         case RetryDueRecord(task=task, attempt=attempt):
             return RetryDue(task, attempt)
         case RunBeganRecord():
@@ -207,14 +207,6 @@ def _event(at: ResultRef, record: Record) -> Event | None:
             return ExecutorLost(reason)
         case RunDoneRecord():
             return None
-
-
-def reason_of(failure: Failure) -> str:
-    """A failure in one line: what the machine is told, and a @catch is given."""
-    return f"{failure.type}: {failure.message}" if failure.type else failure.message
-
-
-# -- the layout of each kind: how it is written into a map, and read out of one -------------------
 
 
 def _key_to_wire(key: TaskKey) -> list[Any]:

@@ -1,9 +1,8 @@
 """Exceptions -> `Failure`: text that says what happened in the user's code.
 
 Made in the task's process, where the exception is; nobody unpickles it later. Frames of the engine
-are left out, unless there are no others: then it is the engine that failed, or found fault with the
-flow, which needs no frames. Everything is capped, for a failure travels in one datagram and is
-journaled.
+are left out, unless there are no others and the engine itself failed. Everything is capped, for a
+failure travels in one datagram and is journaled.
 """
 
 import os
@@ -11,7 +10,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.errors import EngineError, Failure, FlowError, TaskError, TaskFailedError
+from engine.errors import EngineError, Failure, InvariantError, TaskFailedError
 from engine.flow.decorators.base import place
 
 MESSAGE_MAX_CHARS = 4_000
@@ -30,7 +29,10 @@ def failure_of(error: BaseException, *, step: str) -> Failure:
     retried.
     """
     shown = traceback.TracebackException.from_exception(error, compact=True)
-    _hide_engine(shown, is_users=isinstance(error, FlowError | TaskError))
+    if isinstance(error, EngineError) and not isinstance(error, InvariantError):
+        _tell(shown)  # what led to it is in its message and hint, for people
+    else:
+        _hide_engine(shown)
     text = _text(error)
     code, hint, retryable = TaskFailedError.code, "", True
     if isinstance(error, EngineError):
@@ -90,13 +92,19 @@ def _is_library(filename: str) -> bool:
     return filename.startswith(_STDLIB) or any(part in filename for part in _PACKAGES)
 
 
-def _hide_engine(shown: traceback.TracebackException, *, is_users: bool) -> None:
+def _tell(shown: traceback.TracebackException) -> None:
+    """Leave only the user's frames, and none of the causes, of an error that explains itself."""
+    kept = [frame for frame in shown.stack if not frame.filename.startswith(_ENGINE)]
+    # None makes format() leave the head out as well.
+    shown.stack = traceback.StackSummary.from_list(kept) if kept else None  # type: ignore[assignment]
+    shown.__cause__ = shown.__context__ = None
+
+
+def _hide_engine(shown: traceback.TracebackException) -> None:
     for part in _parts(shown):
         kept = [frame for frame in part.stack if not frame.filename.startswith(_ENGINE)]
         if kept:
             part.stack = traceback.StackSummary.from_list(kept)
-        elif is_users:
-            part.stack = None  # type: ignore[assignment]  # so that format() leaves the head out
 
 
 def _parts(shown: traceback.TracebackException) -> Iterator[traceback.TracebackException]:

@@ -16,6 +16,7 @@ from engine.scheduler.journal import (
     events,
 )
 from engine.scheduler.machine import Scheduler
+from engine.scheduler.jobs import GRACE_S
 from engine.scheduler.progress import (
     RunBegan,
     RunDone,
@@ -227,7 +228,7 @@ def test_a_task_over_its_deadline_is_timed_out_and_tried_again() -> None:
     graph = flow(Step("work", Retry(times=1), timeout_s=60.0))
     rig = Rig(graph, instead({"work-0-0": Play(1e6)}, GraphScript(graph)))
     assert rig.run().status == "succeeded"
-    assert rig.ended_s == 1 + 62 + 1 + 1
+    assert rig.ended_s == 1 + (60 + GRACE_S) + 1 + 1
     (failure,) = rig.events(TaskAttemptFailed)
     assert isinstance(failure, TaskAttemptFailed)
     assert failure.failure.code == "task-timeout"

@@ -30,7 +30,6 @@ from engine.scheduler.journal import (
     decode,
     encode,
     events,
-    reason_of,
 )
 from engine.stores.manifest import Manifest
 from engine.testing.fakes import MemoryJournal
@@ -171,5 +170,5 @@ def test_of_two_commits_of_a_task_the_first_counts() -> None:
 
 
 def test_a_failure_in_one_line_names_its_type_when_there_is_one() -> None:
-    assert reason_of(FAILURE) == "ValueError: boom"
-    assert reason_of(Failure("task-lost", "segmentation fault")) == "segmentation fault"
+    assert FAILURE.summary == "ValueError: boom"
+    assert Failure("task-lost", "segmentation fault").summary == "segmentation fault"

@@ -45,14 +45,25 @@ def test_frames_of_the_engine_are_hidden() -> None:
     assert "test_failure.py" in failure.traceback
 
 
-def test_an_error_with_engine_frames_alone_shows_them() -> None:
-    error = caught(lambda: importlib.import_module("engine.ids").Pathspec.parse("a/b/c/d/e/f"))
+def as_if_the_engine_had_called(error: BaseException) -> BaseException:
     assert error.__traceback__ is not None
-    while error.__traceback__.tb_next:  # as if the engine itself had called it
+    while error.__traceback__.tb_next:
         error.__traceback__ = error.__traceback__.tb_next
-    failure = failure_of(error, step="s")
+    return error
+
+
+def test_a_bug_with_engine_frames_alone_shows_them() -> None:
+    error = caught(lambda: importlib.import_module("engine.ids").new_run_id("now", 1))
+    failure = failure_of(as_if_the_engine_had_called(error), step="s")
     assert "engine/ids.py" in failure.traceback
     assert failure.where == ""
+
+
+def test_an_error_of_the_engine_is_told_without_frames_and_causes() -> None:
+    error = caught(lambda: importlib.import_module("engine.ids").Pathspec.parse("a/b/c/d/e/f"))
+    error.__cause__ = OSError("beneath")
+    failure = failure_of(as_if_the_engine_had_called(error), step="s")
+    assert failure.traceback == f"engine.errors.UsageError: {error}\n"
 
 
 def test_an_engine_error_keeps_its_code_hint_and_place() -> None:
