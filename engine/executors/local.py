@@ -36,8 +36,8 @@ def wall_clock_us() -> int:
 
 
 class LocalExecutorConfig(Struct, frozen=True):
-    """`kill_grace_s` lies between SIGTERM and SIGKILL; 0 skips SIGTERM. A job at its deadline, which
-    its worker has told of, gets half a second at most.
+    """`kill_grace_s` lies between SIGTERM and SIGKILL; 0 skips SIGTERM. A job at its deadline, of
+    which its worker has told, gets half a second at most.
 
     `backlog_bytes` of output may wait for the consumer; then jobs that print are made to wait.
     """
