@@ -23,7 +23,7 @@ Exit codes
   129  its terminal was closed (SIGHUP)
   130  interrupted (Ctrl-C)
   141  whoever read its output went away
-  143  terminated (SIGTERM)
+  143  terminated (SIGTERM, SIGHUP)
 
 `aflow logs -f RUN` and `aflow status --exit-code RUN` end with the code of the run.
 """,

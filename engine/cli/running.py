@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
-_AGAIN = "interrupted: the tasks that run are ended; again to wait for none of them"
-_AT_ONCE = "interrupted again: nothing is waited for"
+_AGAIN = "interrupted: ending the tasks; once more to stop at once"
+_AT_ONCE = "interrupted again: stopping at once"
 
 
 class Display:
@@ -114,19 +114,23 @@ def run(flow: "type[FlowSpec]", wanted: Mapping[str, Any], session: Session) -> 
 
     async def work() -> "FinishedRun | None":
         _cancel_on_signals(signals, display)
-        async with Engine(session.config) as engine:
-            try:
-                return await engine.execute(flow, options, observers=(display,), zygote=zygote)
-            except asyncio.CancelledError:
-                if signals:  # nobody but us has cancelled, and the answer is the exit code
-                    return None
+        done = None
+        try:
+            async with Engine(session.config) as engine:
+                done = await engine.execute(flow, options, observers=(display,), zygote=zygote)
+        except asyncio.CancelledError:
+            if not signals:  # nobody but us cancels; the answer is the exit code
                 raise
+        return done
 
     try:
         done = asyncio.run(work())
     finally:
         display.close()
-    code = exit_code_of(done) if done is not None else 128 + signals[0]
+    if done is not None:
+        code = exit_code_of(done)
+    else:
+        code = EXIT_INTERRUPTED if signals[0] == signal.SIGINT else EXIT_TERMINATED
     display.end(code)
     return code
 
@@ -141,10 +145,11 @@ def _cancel_on_signals(received: list[int], display: Display) -> None:
         received.append(number)
         display.say(_AGAIN if len(received) == 1 else _AT_ONCE)
         if main is not None:
-            main.cancel()
+            main.cancel(f"by {signal.Signals(number).name}")
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, on_signal, number)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            loop.add_signal_handler(number, on_signal, number)
 
 
 def _fork(flow: "type[FlowSpec]", wanted: Mapping[str, Any], session: Session) -> "Zygote | None":
@@ -178,6 +183,4 @@ def exit_code_of(done: "FinishedRun") -> int:
 
     if done.status == "succeeded":
         return 0
-    if done.status == "interrupted":
-        return EXIT_TERMINATED if "SIGTERM" in (done.reason or "") else EXIT_INTERRUPTED
     return code_of_error(done.failure.code) if done.failure else EXIT_RUN_FAILED

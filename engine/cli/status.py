@@ -69,7 +69,8 @@ class Summary(Struct):
     def exit_code(self) -> int:
         """What `aflow run` ended with; 0 while it runs."""
         if self.status == "interrupted":
-            return 143 if "SIGTERM" in (self.run.reason or "") else 130
+            reason = self.run.reason or ""
+            return 143 if "SIGTERM" in reason or "SIGHUP" in reason else 130
         if self.status != "failed":
             return 0
         return exit_code_of(self.failure.code) if self.failure else 1

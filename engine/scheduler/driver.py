@@ -95,6 +95,7 @@ class Driver:
         self._timers: dict[tuple[TaskKey, int], asyncio.TimerHandle] = {}
         self._failure: Failure | None = None
         self._is_interrupted = False
+        self._cancelled = "by the caller"
         self._done: RunDone | None = None
         self._broken: Exception | None = None
 
@@ -103,6 +104,7 @@ class Driver:
 
         Cancelling this coroutine cancels every task in flight, waits for them to end, journals the
         run as interrupted and then lets the cancellation go on. Cancelling it again stops waiting.
+        The message of the cancellation, if it has one, is the reason that is journaled.
 
         Raises:
             StoreError: the journal could not be written.
@@ -115,8 +117,9 @@ class Driver:
                 # wait() leaves the conductor alone when we are cancelled: a submit that is under
                 # way is not torn, and the cancel reaches the machine as an event like any other.
                 await asyncio.wait({conductor})
-            except asyncio.CancelledError:
-                self.cancel("cancelled by the caller")
+            except asyncio.CancelledError as cancelled:
+                self._cancelled = str(cancelled) or self._cancelled
+                self.cancel(self._cancelled)
                 await asyncio.wait({conductor})
                 raise
             finally:
@@ -162,7 +165,7 @@ class Driver:
             for timer in self._timers.values():
                 timer.cancel()
             if self._done is None:
-                reason = "cancelled twice: tasks may still be ending"
+                reason = f"cancelled twice, {self._cancelled}: tasks may still be ending"
                 self._done = self._outcome("interrupted", reason)
                 self._ledger.close_anyhow(self._done)
 

@@ -220,7 +220,7 @@ def running(flow: Path, datastore: Path, *args: str) -> Iterator[subprocess.Pope
 
 @pytest.mark.parametrize(
     ("number", "code"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)],
     ids=["SIGINT", "SIGTERM", "SIGHUP"],
 )
 def test_a_signal_ends_the_run_and_says_how_to_resume_it(
@@ -237,9 +237,11 @@ def test_a_signal_ends_the_run_and_says_how_to_resume_it(
     assert started.returncode == code
     assert taken < 5
     assert plain(err)[-1] == "resume with: aflow resume RUN"
-    assert "interrupted: the tasks that run are ended; again to wait for none of them" in err
+    assert "interrupted: ending the tasks; once more to stop at once" in err
     assert "Task was ended" in err
     assert process("list").lines[1].split()[1] == "interrupted"
+    assert process("status", "--exit-code").code == code
+    assert f"by {number.name}" in process("status", "--json").out
 
 
 def test_following_a_run_that_is_interrupted_ends_with_its_code(
