@@ -217,7 +217,7 @@ def _why(tally: Tally, ended: RunDone, run: str, look: Look) -> list[str]:
         if more > 0 and not look.quiet:
             lines.append(f"{more:,} more failed: aflow logs {tally.run_id} --failed")
         named = _named(failure, task)
-        return [*lines, *failure_lines(named, run=run, color=look.err.color)]
+        return [*lines, *failure_lines(named, run=run, color=look.err.color, is_told=True)]
     why = f": {safe(ended.reason)}" if ended.reason else ""
     resume = f"resume with: aflow resume {tally.run_id}"
     return [f"{run} {ended.status}{why}", resume]

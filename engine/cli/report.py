@@ -50,19 +50,23 @@ def lines(error: EngineError, *, color: bool = False) -> Iterator[str]:
         yield f"  hint: {safe(error.hint)}"
 
 
-def failure_lines(failure: Failure, *, run: str, color: bool = False) -> Iterator[str]:
+def failure_lines(
+    failure: Failure, *, run: str, color: bool = False, is_told: bool = False
+) -> Iterator[str]:
     """A task's failure in the same shape, the last lines that it printed before the hint.
 
     Args:
         failure: what is known of it.
         run: `Flow/run`, to resume.
         color: whether the head may be coloured.
+        is_told: whether the task's stderr, and so its traceback, was shown above.
     """
     yield _head(failure.code, failure.summary, color=color)
     if failure.where:
         yield f"  {safe(failure.where)}"
     traceback = failure.traceback.splitlines()
-    if failure.traceback.count(_FRAME) > 1:  # where it was raised is not all there is to know
+    # Where it was raised is not all there is to know if it was deep in the user's code.
+    if not is_told and failure.traceback.count(_FRAME) > 1:
         yield from (f"  {safe(line)}" for line in traceback)
     for line in _without(failure.log_tail, traceback):
         yield f"  | {safe(line)}"

@@ -13,6 +13,7 @@ from msgspec import structs
 
 from engine.cli.console import Console, Look, Sink, summary_lines
 from engine.cli.progress import Tally
+from engine.cli.report import failure_lines
 from engine.errors import Failure
 from engine.scheduler.progress import (
     RunEvent,
@@ -108,27 +109,24 @@ def test_a_quiet_failure_is_told_all_the_same() -> None:
     assert shown.said[0] == "error[task-failed]: end/0: ValueError: no such luck"
 
 
-def test_a_failure_deep_in_the_user_s_code_shows_its_traceback() -> None:
+def test_a_traceback_that_the_task_printed_is_not_shown_again() -> None:
     frames = "".join(f'  File "f.py", line {n}, in f\n    g()\n' for n in (1, 2))
-    deep = structs.replace(
-        FAILURE, traceback=f"Traceback (most recent call last):\n{frames}ValueError: x\n"
-    )
+    traceback = f"Traceback (most recent call last):\n{frames}ValueError: x\n"
+    tail = ("one", *traceback.splitlines())
+    deep = structs.replace(FAILURE, traceback=traceback, log_tail=tail)
     shown = Shown().tell([began(), ended("failed", failure=deep, failed_task=END)])
     shown.console.summary()
 
-    again = structs.replace(deep, log_tail=("one", *deep.traceback.splitlines()))
-    printed_too = Shown().tell([began(), ended("failed", failure=again, failed_task=END)])
-    printed_too.console.summary()
-
-    told = shown.said[2:]
-    assert told[1:5] == [
-        "  flow.py:12  raise ValueError('no such luck')",
+    where = "  flow.py:12  raise ValueError('no such luck')"
+    assert shown.said[3:5] == [where, "  | one"]
+    assert "Traceback" not in "".join(shown.said)
+    later = list(failure_lines(deep, run="Fan/R1"))
+    assert later[1:4] == [
+        where,
         "  Traceback (most recent call last):",
         '    File "f.py", line 1, in f',
-        "      g()",
     ]
-    assert told[-4:-2] == ["  ValueError: x", "  | one"]
-    assert printed_too.said[2:] == [line for line in told if line != "  | two"]
+    assert later[7:9] == ["  ValueError: x", "  | one"]
 
 
 def test_an_interrupted_run_says_how_to_resume_it() -> None:
