@@ -3,13 +3,29 @@
 import sys
 import time
 
-from engine import FlowSpec, step
+from engine import FlowSpec, Parameter, step
 
 
 class Quick(FlowSpec):
     @step
     def start(self) -> None:
         self.x = 1
+        self.next(self.end)
+
+    @step
+    def end(self) -> None:
+        pass
+
+
+class Large(FlowSpec):
+    """Has a large parameter and a large constant, and reads both."""
+
+    text = Parameter("text", default="")
+    table = "y" * 2**20
+
+    @step
+    def start(self) -> None:
+        self.sizes = len(self.text), len(self.table)
         self.next(self.end)
 
     @step

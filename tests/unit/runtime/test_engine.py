@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Collection
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from pathlib import Path
 
 import pytest
@@ -13,12 +13,14 @@ from msgspec.structs import replace
 
 from engine import client
 from engine.errors import StoreUnavailableError
-from engine.runtime import Engine
+from engine.runtime import Engine, RunOptions
 from engine.runtime.stores import open_stores
+from engine.scheduler.journal import RunBeganRecord, decode
 from engine.scheduler.progress import RunDone, RunEvent, TaskOutput
+from engine.stores.journals import JournalReader
 from engine.stores.metadata.base import TaskRecord
 from engine.stores.metadata.local import LocalMetadata
-from tests.unit.runtime.flows import Naps, Quick
+from tests.unit.runtime.flows import Large, Naps, Quick
 
 pytestmark = pytest.mark.usefixtures("datastore")
 
@@ -82,6 +84,20 @@ async def test_a_stream_ends_with_the_end_of_the_run() -> None:
         events = [event async for event in engine.stream(Quick)]
     assert isinstance(events[-1], RunDone)
     assert events[-1].status == "succeeded"
+
+
+async def test_large_parameters_and_constants_go_to_tasks_by_digest() -> None:
+    """They are in the spec of every task, of which there may be 100,000."""
+    async with Engine() as engine:
+        options = RunOptions(parameters={"text": "x" * 2**20})
+        done = await engine.execute(Large, options)
+        path = engine._stores.layout.journal("Large", done.run_id)  # type: ignore[union-attr]  # open
+    with closing(JournalReader(str(path))) as journal:
+        _, payload = next(iter(journal.scan()))
+    began = decode(payload)
+    assert isinstance(began, RunBeganRecord)
+    assert len(began.parameters) < 2048
+    assert done.data.sizes == (2**20, 2**20)
 
 
 SCRIPT = """
