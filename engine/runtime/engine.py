@@ -6,8 +6,10 @@ server, a test, or inside another flow's step.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
@@ -77,7 +79,8 @@ class Engine:
             flow: the flow's class.
             options: what the run is asked to do.
             observers: called on this loop for each event of the run, in order.
-            zygote: a fork server that has the flow in memory; made if there is none.
+            zygote: a fork server that has the flow in memory, ended with the run, or with what is
+                raised here; made if there is none.
 
         Raises:
             FlowError: the flow is not well formed.
@@ -85,9 +88,14 @@ class Engine:
             StoreError: the stores do not work.
             CancelledError: the caller was cancelled; by then no process of the run is left.
         """
-        if self._stores is None:
-            self._stores = open_stores(self.config, create=True)
-        run = Run(flow, options or RunOptions(), self.config, self._stores)
+        try:
+            if self._stores is None:
+                self._stores = open_stores(self.config, create=True)
+            run = Run(flow, options or RunOptions(), self.config, self._stores)
+        except BaseException:
+            if zygote is not None:
+                zygote.kill()
+            raise
         return await run.execute(observers, zygote)
 
     async def stream(
@@ -166,15 +174,26 @@ class Engine:
             RunFailedError: the run did not succeed.
         """
 
-        def work() -> FinishedRun:
-            return asyncio.run(Engine.run(flow, config=config, **keywords))
+        begun: Future[Callable[[str], object]] = Future()
+
+        async def work() -> FinishedRun:
+            loop, task = asyncio.get_running_loop(), asyncio.current_task()
+            if task is not None:
+                begun.set_result(partial(loop.call_soon_threadsafe, task.cancel))
+            return await Engine.run(flow, config=config, **keywords)
 
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return work()
+            return asyncio.run(work())
         with ThreadPoolExecutor(1, "aflow run_sync") as pool:
-            return pool.submit(work).result()
+            running = pool.submit(asyncio.run, work())
+            try:
+                return running.result()
+            except KeyboardInterrupt:  # of this thread: the other one knows nothing of it
+                with suppress(RuntimeError):  # it has ended meanwhile
+                    begun.result()("by SIGINT")
+                raise
 
 
 def _options(keywords: RunKeywords, *, resume: str | None = None) -> RunOptions:

@@ -12,15 +12,19 @@ import pytest
 from msgspec.structs import replace
 
 from engine import client
-from engine.errors import StoreUnavailableError
+from engine.errors import StoreUnavailableError, UsageError
 from engine.runtime import Engine, RunOptions
 from engine.runtime.stores import open_stores
+from engine.runtime.zygotes import spawn_for
 from engine.scheduler.journal import RunBeganRecord, decode
 from engine.scheduler.progress import RunDone, RunEvent, TaskOutput
 from engine.stores.journals import JournalReader
 from engine.stores.metadata.base import TaskRecord
 from engine.stores.metadata.local import LocalMetadata
+from tests.faults.jobs import is_alive
 from tests.unit.runtime.flows import Large, Naps, Quick
+
+ROOT = Path(__file__).parents[3]
 
 pytestmark = pytest.mark.usefixtures("datastore")
 
@@ -100,6 +104,42 @@ async def test_large_parameters_and_constants_go_to_tasks_by_digest() -> None:
     assert done.data.sizes == (2**20, 2**20)
 
 
+@pytest.mark.unguarded  # to wait for a zygote's end blocks, shortly; nothing runs yet
+async def test_a_run_that_cannot_begin_ends_the_zygote_it_was_given() -> None:
+    zygote = spawn_for(Quick)
+    async with Engine() as engine:
+        with pytest.raises(UsageError):
+            await engine.execute(Quick, RunOptions(decorators=("nonesuch",)), zygote=zygote)
+    assert not is_alive(zygote.pid)
+
+
+INTERRUPTED = """
+import asyncio, os, signal, sys, threading
+from engine import Engine
+from tests.unit.runtime.flows import Naps
+
+
+async def cell():
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        Engine.run_sync(Naps)
+    except KeyboardInterrupt:
+        print("interrupted")
+
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+loop = asyncio.new_event_loop()
+loop.run_until_complete(cell())
+"""
+
+
+def test_a_notebook_that_is_interrupted_ends_its_run(tmp_path: Path) -> None:
+    done = script(tmp_path, INTERRUPTED, PYTHONPATH=str(ROOT))
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+    (run,) = client.Flow("Naps")
+    assert run.finished
+
+
 SCRIPT = """
 import asyncio, sys
 from engine import Engine, FlowSpec, step
@@ -133,11 +173,15 @@ print(Engine.run_sync(Made).data.is_ours)
 """
 
 
-def script(folder: Path, source: str) -> "subprocess.CompletedProcess[str]":
+def script(folder: Path, source: str, **env: str) -> "subprocess.CompletedProcess[str]":
     path = folder / "host.py"
     path.write_text(source)
     return subprocess.run(
-        [sys.executable, str(path)], capture_output=True, text=True, timeout=60, env=os.environ
+        [sys.executable, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **env},
     )
 
 
