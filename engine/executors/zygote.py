@@ -132,8 +132,9 @@ def _serve(
     server = ForkServer(control, reports)
     try:
         target = load()
-    except EngineError as error:
-        server.fail_boot(error.message)
+    except Exception as error:  # noqa: BLE001 (nobody else could tell of it)
+        told = error.message if isinstance(error, EngineError) else repr(error)
+        server.fail_boot(f"the fork server cannot start: {told}")
         os._exit(1)
     if warm_up is None:
         server.serve(target)

@@ -112,9 +112,10 @@ def _serve(words: Sequence[str]) -> NoReturn:
         sys.exit(0)
     try:
         target = _target(data)
-    except (EngineError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 (unpickling a class runs what its module says)
+        told = str(error) if isinstance(error, EngineError) else repr(error)
         notes = getattr(error, "traceback", "")
-        server.fail_boot(f"the flow cannot be loaded in its own process: {error}\n{notes}".strip())
+        server.fail_boot(f"the flow cannot be loaded in its own process: {told}\n{notes}".strip())
         sys.exit(1)
     server.serve(target, warm_up)
 

@@ -102,6 +102,36 @@ async def test_a_spawned_program_that_cannot_boot_says_why() -> None:
             await seen.until_ended("a")
 
 
+FORKS = """
+import asyncio
+from engine.executors.zygote import fork_zygote
+
+def load():
+    raise ImportError("no module named worker")
+
+zygote = fork_zygote(load)
+
+async def news():
+    from engine.executors.local import LocalExecutor
+    executor = LocalExecutor(zygote)
+    try:
+        async for batch in executor.updates():
+            print(batch)
+    except Exception as error:
+        print(error)
+    await executor.aclose()
+
+asyncio.run(news())
+"""
+
+
+def test_a_forked_zygote_that_cannot_load_says_why() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=60)
+    assert done.stdout == (
+        "the fork server cannot start: ImportError('no module named worker')\n"
+    ), done.stderr
+
+
 async def test_a_job_is_lost_when_no_descriptors_are_left() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     async with watched(new_executor()) as seen:
