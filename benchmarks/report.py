@@ -20,7 +20,8 @@ the runs, so both see the same machine in the same mood:
 
 - *fork and reap*: a process that imported what a task's process holds forks children that exit at
   once, as many at a time as the run has workers, and reaps them;
-- *BLAKE3 + write*: the same bytes hashed by one thread and written to a file in the same place;
+- *BLAKE3 + write*: the same bytes hashed by one thread and written to a file in the same place.
+  Like ours it runs right after as much was written once: memory new to a virtual machine is slow;
 - *python -c 'import asyncio'*: the least that an asyncio program can take to start.
 
 Metaflow runs the same flow file with its import line switched, in an environment of its own, with
@@ -112,7 +113,7 @@ def _times_plot(rows: Sequence[Row]) -> str:
             continue
         found = (("floor", row.floor), ("aflow", row.ours), ("Metaflow", row.peer))
         parts = [(who, figure.median * to_ms[row.unit]) for who, figure in found if figure]
-        groups.append(svg.Group(row.workload[:38], parts))
+        groups.append(svg.Group(row.short or row.workload, parts))
     return svg.bars("Times (logarithmic)", "ms", groups)
 
 

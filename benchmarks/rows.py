@@ -25,7 +25,8 @@ class Figure:
 class Row:
     """A line of the report. `unit` is "ms", "s", "bytes", "x" (a ratio) or "" (a count).
 
-    `targets` are pairs: what was promised, and whether the medians keep it.
+    `targets` are pairs: what was promised, and whether the medians keep it. `short` labels the row
+    in a plot, where `workload` does not do.
     """
 
     workload: str
@@ -35,6 +36,7 @@ class Row:
     floor: Figure | None = None
     peer: Figure | None = None
     targets: tuple[tuple[str, bool], ...] = ()
+    short: str = ""
 
     def at_most_floor(self, times: float) -> tuple[str, bool]:
         assert self.floor

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,11 @@ def test_text_blocks_are_not_run_and_indented_blocks_are(tmp_path: Path) -> None
 def test_an_open_fence_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not closed"):
         blocks(page_of(tmp_path, "```bash\ntrue\n"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_to_a_file_of_the_repository_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
+    local = [target for target in targets if "://" not in target]
+    assert [target for target in local if not (page.parent / target).exists()] == []
