@@ -7,6 +7,7 @@ after it. The same flow files run on both sides: only the line that imports Flow
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import threading
@@ -159,6 +160,14 @@ class Lab:
             env["PYTHONPATH"] = str(ROOT)
             command = [sys.executable, "-m", "benchmarks.floors", name, *words]
             return run(command, cwd=cwd, env=env).values[0]
+
+    @cached_property
+    def start_up_s(self) -> tuple[float, float]:
+        """Wall times of a run of two trivial steps, ours and Metaflow's: what every run pays."""
+        times = 2 if self.is_quick else 7
+        ours = statistics.median(self.aflow("hello").wall_s for _ in range(times))
+        theirs = statistics.median(self.metaflow("hello").wall_s for _ in range(3))
+        return ours, theirs
 
     @cached_property
     def task_modules(self) -> str:
