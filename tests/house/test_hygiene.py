@@ -153,15 +153,16 @@ def test_an_orphan_of_an_orphan_is_told_and_killed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(leaks, "GRACE_S", 0.05)
-    monkeypatch.setenv(MARK, "this very test")
+    mark = f"this very test of {os.getpid()}"
+    monkeypatch.setenv(MARK, mark)
     before = Belongings.now()
     told_pid = tmp_path / "pid"
     subprocess.run(
         ["sh", "-c", f"setsid sleep 60 >/dev/null 2>&1 & echo $! >{told_pid}"], check=True
     )
     pid = int(told_pid.read_text())
-    assert left_behind(before, "this very test") == [f"process {pid}: sleep 60"]
-    assert left_behind(before, "this very test") == []
+    assert left_behind(before, mark) == [f"process {pid}: sleep 60"]
+    assert left_behind(before, mark) == []
 
 
 def test_settings_from_outside_do_not_reach_a_test() -> None:
