@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_TERMINATED = 128 + signal.SIGTERM
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _AGAIN = "interrupted: ending the tasks; once more to stop at once"
 _AT_ONCE = "interrupted again: stopping at once"
@@ -127,6 +128,8 @@ def run(flow: "type[FlowSpec]", wanted: Mapping[str, Any], session: Session) -> 
         done = asyncio.run(work())
     finally:
         display.close()
+        if not signals:
+            _let_go()
     if done is not None:
         code = exit_code_of(done)
     else:
@@ -136,20 +139,36 @@ def run(flow: "type[FlowSpec]", wanted: Mapping[str, Any], session: Session) -> 
 
 
 def _cancel_on_signals(received: list[int], display: Display) -> None:
-    """Let the first signal end the tasks and the run, and a second one stop waiting for them."""
+    """Let the first signal end the tasks and the run, and a second one stop waiting for them.
+
+    These are not the loop's own handlers, which are gone once it closes: a late signal, of which a
+    user in a hurry sends many, must not end the process with another exit code. A process that has
+    been told to end keeps them; `_let_go` takes them off one that has not.
+    """
     import asyncio
 
     loop, main = asyncio.get_running_loop(), asyncio.current_task()
 
-    def on_signal(number: int) -> None:
-        received.append(number)
+    def react(number: int) -> None:
         display.say(_AGAIN if len(received) == 1 else _AT_ONCE)
         if main is not None:
             main.cancel(f"by {signal.Signals(number).name}")
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    def on_signal(number: int, _frame: object) -> None:
+        received.append(number)
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(react, number)
+
+    for number in _ENDING:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
-            loop.add_signal_handler(number, on_signal, number)
+            signal.signal(number, on_signal)
+
+
+def _let_go() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in _ENDING[1:]:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _fork(flow: "type[FlowSpec]", wanted: Mapping[str, Any], session: Session) -> "Zygote | None":

@@ -1,13 +1,12 @@
 """What a start may import, and how long it may take."""
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import ROOT, variables
+from tests.cli.conftest import variables
 
 HEAVY = ("asyncio", "numpy", "rich", "sqlite3", "boto3", "botocore", "aioboto3", "pandas", "ssl")
 
@@ -68,21 +67,3 @@ def test_a_word_is_completed_without_click(datastore: Path) -> None:
     code = "from engine.cli.complete import answer; answer(['logs', '@'])"
 
     assert not modules_after(code, datastore) & {"asyncio", "numpy", "rich", "click", "sqlite3"}
-
-
-@pytest.mark.serial
-def test_the_help_page_is_there_in_a_tenth_of_a_second(datastore: Path) -> None:
-    command = [sys.executable, "-m", "engine.cli.main", "--help"]
-    taken: list[float] = []
-    for _ in range(7):  # the first writes .pyc files; the best of the rest is what the code costs
-        before = children_s()
-        subprocess.run(command, env=variables(datastore), cwd=ROOT, capture_output=True, check=True)
-        taken.append(children_s() - before)
-
-    assert min(taken) < 0.1
-
-
-def children_s() -> float:
-    """Processor time of the processes waited for: a busy machine does not make it longer."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime

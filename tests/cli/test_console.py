@@ -3,7 +3,6 @@
 import asyncio
 import io
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -15,9 +14,6 @@ from engine.cli.console import Console, Look, Sink, summary_lines
 from engine.cli.progress import Tally
 from engine.cli.report import failure_lines
 from engine.errors import Failure
-from engine.scheduler.progress import (
-    RunEvent,
-)
 from tests.cli.events import (
     CANCELLED,
     WELL,
@@ -226,20 +222,3 @@ async def test_lines_are_written_together_and_soon() -> None:
 def null() -> Iterator[TextIO]:
     with Path(os.devnull).open("w") as stream:
         yield stream
-
-
-@pytest.mark.serial
-async def test_a_task_costs_the_console_less_than_30_us(null: TextIO) -> None:
-    tasks = 2000
-    events: list[RunEvent] = [began()]
-    for index in range(tasks):
-        key = work(index, tasks)
-        events += (launched(key), printed(key, "stdout", "hello"), done(key, "join"))
-    console = Console(Look(Sink(null), Sink(null)))
-    before = time.process_time()
-    for event in events:
-        console.observe(event)
-    console.close()
-    taken = time.process_time() - before
-
-    assert taken / tasks < 30e-6

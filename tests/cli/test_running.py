@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from engine.client.reader import Reader
-from tests.cli.conftest import ROOT, Call, variables
+from tests.cli.conftest import Call, variables
 from tests.cli.flows import FAILS, HELLO, SLOW, write
 
 RUN_ID = re.compile(r"run-id (\w{16})")
@@ -385,33 +385,3 @@ def test_on_a_terminal_a_table_is_drawn_over_and_a_dumb_one_gets_lines(
     else:
         assert "\x1b[" not in shown
         assert shown.count("[nap/7] Task is starting.") == 1
-
-
-@pytest.mark.serial
-def test_the_first_line_is_there_in_a_fifth_of_a_second(
-    process: Call, datastore: Path, tmp_path: Path
-) -> None:
-    flow = write(tmp_path, "hello.py", HELLO)
-    process("run", flow)
-    bare: list[float] = []
-    taken: list[float] = []
-    for _ in range(5):
-        began = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "pass"], check=True)
-        bare.append(time.perf_counter() - began)
-        began = time.perf_counter()
-        with subprocess.Popen(
-            [sys.executable, "-m", "engine.cli.main", "run", str(flow)],
-            cwd=ROOT,
-            env=variables(datastore),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as started:
-            assert started.stderr is not None
-            assert "Workflow starting" in started.stderr.readline()
-            taken.append(time.perf_counter() - began)
-            started.communicate(timeout=30)
-
-    # A bare start is 20 ms; where the machine is busy it is more, and so is everything.
-    assert min(taken) < max(0.2, 10 * min(bare))

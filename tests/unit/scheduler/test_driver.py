@@ -7,6 +7,7 @@ from engine.executors.base import Exit, ExitKind, Job, JobOutput, JobUpdate
 from engine.flow.graph import Retry
 from engine.ids import TaskKey
 from engine.scheduler.commands import Launch
+from engine.scheduler.jobs import GRACE_S
 from engine.scheduler.journal import (
     FailedRecord,
     RetryDueRecord,
@@ -16,7 +17,6 @@ from engine.scheduler.journal import (
     events,
 )
 from engine.scheduler.machine import Scheduler
-from engine.scheduler.jobs import GRACE_S
 from engine.scheduler.progress import (
     RunBegan,
     RunDone,

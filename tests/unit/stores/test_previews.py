@@ -99,7 +99,7 @@ def test_a_preview_of_a_huge_value_costs_nothing() -> None:
     began = time.perf_counter()
     for value in huge:
         preview(value, 10**8)
-    assert time.perf_counter() - began < 0.01
+    assert time.perf_counter() - began < 1  # to print them all takes tens of seconds
 
 
 def test_a_large_object_is_not_asked_for_its_repr() -> None:
