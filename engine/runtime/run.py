@@ -5,7 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 
 from msgspec import Struct, to_builtins
@@ -36,6 +36,7 @@ from engine.scheduler.journal import RunBeganRecord, SucceededRecord, decode
 from engine.scheduler.machine import Scheduler
 from engine.scheduler.progress import Observer, RunDone, RunEvent, TaskDone, TaskOutput
 from engine.stores.artifacts import save_values
+from engine.stores.gate import entered
 from engine.stores.journals import JournalReader, JournalWriter
 from engine.stores.leases import Lease
 from engine.stores.logs import LogBatch, LogWriter
@@ -90,17 +91,22 @@ class Run:
         """Run to the end; cancelled, first end everything that was started."""
         executor: LocalExecutor | None = None
         try:
-            origin = await self._find_origin()
-            parameters = origin.parameters if origin else self._resolve_parameters()
-            zygote = zygote or spawn_for(
-                self._flow, self._options.decorators, isolation=self._settings.isolation
-            )
-            executor = LocalExecutor(zygote)
-            with ExitStack() as stack:
-                folder = self._open_folder(stack)
-                began = self._began(folder, parameters, origin)
-                done = await self._drive(folder, began, executor, origin, observers)
-                return self._finished(folder, began, done)
+            async with AsyncExitStack() as gate:
+                # Until the lease tells of this run, no blob of the run to go on from may go.
+                runs = str(self._stores.layout.root / "runs")
+                await gate.enter_async_context(entered(runs))
+                origin = await self._find_origin()
+                parameters = origin.parameters if origin else self._resolve_parameters()
+                zygote = zygote or spawn_for(
+                    self._flow, self._options.decorators, isolation=self._settings.isolation
+                )
+                executor = LocalExecutor(zygote)
+                with ExitStack() as stack:
+                    folder = self._open_folder(stack)
+                    await gate.aclose()
+                    began = self._began(folder, parameters, origin)
+                    done = await self._drive(folder, began, executor, origin, observers)
+                    return self._finished(folder, began, done)
         finally:
             if executor is not None:
                 await executor.aclose()
