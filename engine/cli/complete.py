@@ -14,7 +14,7 @@ from itertools import islice
 from engine.config import Config, load
 from engine.errors import EngineError
 
-_RUN_VERBS = frozenset(("resume", "status", "logs", "dump"))
+_RUN_VERBS = frozenset(("resume", "status", "logs", "dump", "du", "delete"))
 _TAG_ACTIONS = ("add", "list", "remove", "replace")
 _SHELLS = ("bash", "fish", "zsh")
 _OFFERED_MAX = 100

@@ -59,6 +59,7 @@ def test_bash_is_given_what_follows_the_last_break_of_a_word(
         (["dump", "R1/"], ["R1/start", "R1/work", "R1/join", "R1/end"]),
         (["dump", "R1/work/"], ["R1/work/0", "R1/work/1", "R1/work/2"]),
         (["dump", "@latest/w"], ["@latest/work"]),
+        (["delete", "R1"], ["R1"]),
         (["tag", "re"], ["remove", "replace"]),
         (["tag", "add", "R1"], ["R1"]),
         (["tag", "add", "R1", "x"], []),

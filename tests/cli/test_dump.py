@@ -83,6 +83,9 @@ def test_no_reading_command_unpickles_anything(
         ["fsck", "--read-data"],
         ["fsck", "--reindex"],
         ["tag", "list", "R1"],
+        ["du", "Fan"],
+        ["gc", "--dry-run"],
+        ["delete", "R1", "--dry-run"],
         ["doctor"],
     ):
         assert aflow(*args).code == 0, args

@@ -42,6 +42,9 @@ Care:
   config      Show settings and where each came from
   doctor      Check this machine
   fsck        Check what is stored; rebuild the list of runs
+  du          Say how much room flows and runs take
+  gc          Remove what no run needs; delete runs by rule
+  delete      Delete runs
   completion  Print a completion script for a shell
   version     Print versions
   help        Read about exit codes, limits and more
