@@ -159,6 +159,20 @@ def test_r20_what_a_writer_left_that_was_killed_there_is_removed(
     assert blobs(datastore) == []
 
 
+def test_r20_a_resumed_run_keeps_what_it_reused_of_a_run_that_is_deleted(
+    tmp_path: Path, datastore: Path
+) -> None:
+    aflow(tmp_path, "run", "writes.py")
+    put = blobs(datastore)
+    aflow(tmp_path, "resume", "@latest")
+
+    deleted = json.loads(aflow(tmp_path, "delete", "@-2", "--yes", "--json"))
+
+    assert (deleted["blobs"], collect(tmp_path)["blobs"]) == (0, 0)
+    assert blobs(datastore) == put
+    assert aflow(tmp_path, "fsck", "--read-data") == "1 runs checked: all is well\n"
+
+
 def test_r20_runs_that_begin_while_others_are_collected_lose_nothing(tmp_path: Path) -> None:
     """Each run finds the bytes of the one before it, which is deleted while they are in use."""
     aflow(tmp_path, "run", "writes.py")
