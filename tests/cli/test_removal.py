@@ -193,6 +193,23 @@ def test_a_journal_that_cannot_be_read_is_told_by_all_three(aflow: Call, datasto
     assert aflow("du").code == 6
 
 
+@pytest.mark.usefixtures("three")
+def test_a_deletion_that_was_killed_half_way_can_be_done_again(
+    aflow: Call, datastore: Path
+) -> None:
+    runs = datastore / "runs" / "Fan"
+    (runs / "R1").rename(runs / ".deleted-0123456789abcdef")
+    listed = aflow("list").lines
+
+    again = aflow("delete", "R1", "--yes")
+
+    assert any("Fan/R1" in line for line in listed)
+    assert (again.code, again.lines[0]) == (0, "deleted  Fan/R1")
+    assert sorted(path.name for path in runs.iterdir()) == ["R2", "R3"]
+    assert not any("Fan/R1" in line for line in aflow("list").lines)
+    assert aflow("gc", "--grace", "0s", "--yes").lines == ["removed 1 blobs, 97.7 KiB; 0 runs, 0 B"]
+
+
 def test_a_terminal_is_asked_and_no_is_the_default(datastore: Path) -> None:
     for run_id in ("R1", "R2"):
         run = Stored(datastore, run_id)
