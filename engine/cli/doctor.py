@@ -105,7 +105,9 @@ def _free_space(config: Config) -> Finding:
     place = _existing(Path(config.datastore))
     free = shutil.disk_usage(place).free
     low = free < _FREE_LOW
-    hint = "free some space, or choose another place with --datastore DIR" if low else ""
+    hint = (
+        "free some space (see `aflow gc`), or use another place with --datastore DIR" if low else ""
+    )
     return Finding("space", "warning" if low else "ok", f"{times.size(free)} free", hint)
 
 

@@ -37,7 +37,7 @@ _VERIFIED_MAX = 65_536
 _OPEN_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _HINTS = {
-    errno.ENOSPC: "free some space, or choose another place with --datastore DIR",
+    errno.ENOSPC: "free some space (see `aflow gc`), or use another place with --datastore DIR",
     errno.EDQUOT: "free some of your quota, or choose another place with --datastore DIR",
     errno.EROFS: "choose a place that can be written with --datastore DIR",
     errno.EACCES: "the directory belongs to another user, or its mode forbids it",
