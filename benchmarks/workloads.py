@@ -63,7 +63,7 @@ def chain_source(steps: int) -> str:
 def fan(lab: Lab) -> list[Row]:
     """A foreach over trivial tasks, narrow to very wide, and the client's listing of one."""
     sizes = {100: 2, 400: 2} if lab.is_quick else {1_000: 7, 10_000: 3, 100_000: 1}
-    theirs = 20 if lab.is_quick else 500
+    theirs = 20 if lab.is_quick else 200
     start_s, their_start_s = lab.start_up_s
     wide = ("--max-workers", str(WORKERS))
     peer, peer_listing = lab.metaflow_then(LISTING, "fan", "--width", str(theirs), *wide, *SPLITS)
