@@ -122,6 +122,7 @@ class Run:
     def _open_folder(self, stack: ExitStack) -> _Folder:
         """Choose the run's id, make its directory, take its lease and open its files."""
         layout, flow = self._stores.layout, self._graph.flow
+        layout.sweep()
         created_us = now_us()
         run_id = new_run_id(created_us // 1000, int.from_bytes(os.urandom(4), "big"))
         layout.create_run(flow, run_id)
