@@ -89,6 +89,7 @@ class Run:
     async def execute(self, observers: tuple[Observer, ...], zygote: Zygote | None) -> FinishedRun:
         """Run to the end; cancelled, first end everything that was started."""
         executor: LocalExecutor | None = None
+        origin: Origin | None = None
         try:
             origin = await self._find_origin()
             parameters = origin.parameters if origin else self._resolve_parameters()
@@ -102,6 +103,8 @@ class Run:
                 done = await self._drive(folder, began, executor, origin, observers)
                 return self._finished(folder, began, done)
         finally:
+            if origin is not None:
+                origin.close()
             if executor is not None:
                 await executor.aclose()
             elif zygote is not None:
@@ -163,6 +166,7 @@ class Run:
             graph=_plain(self._graph),
             slots=self._settings.max_workers,
             on_failure=self._settings.on_failure,
+            rerun=(self._options.resume_step,) if self._options.resume_step else (),
         )
 
     async def _drive(

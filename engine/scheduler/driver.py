@@ -239,8 +239,8 @@ class Driver:
             self._ledger.now_us(), task, attempt, *times, manifest, ended.reused
         )
         result = self._ledger.record(record)
-        if self._parts.memo is not None and not ended.reused:
-            self._parts.memo.note_fresh(result)
+        if self._parts.memo is not None:
+            self._parts.memo.note(result, head.run_id, is_reused=ended.reused)
         commands = self._scheduler.handle(TaskSucceeded(task, attempt, head.transition, result))
         self._ledger.emit(
             TaskDone(
