@@ -6,7 +6,7 @@ import pytest
 
 from tests.faults.kill_campaign import campaign
 
-KILLS = 4
+KILLS = 3
 
 
 @pytest.mark.parametrize("seed", [1, 2])
