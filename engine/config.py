@@ -15,6 +15,7 @@ from typing import Any, Self, cast
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from engine.crashpoints import PASSAGES_MAX, POINTS
 from engine.errors import ConfigError
 
 PREFIX = "AFLOW_"
@@ -23,7 +24,7 @@ DIRECTORY = ".aflow"
 PROJECT_FILE = "aflow.toml"
 SYSTEM_FILE = Path("/etc/aflow/config.toml")
 _USER_VARIABLES = ("AFLOW_USER", "SUDO_USER", "USERNAME", "USER")  # Metaflow's order
-_OTHER_VARIABLES = ("profile", "config_file", "no_config", "debug")  # read by the command line
+_OTHER_VARIABLES = ("profile", "config_file", "no_config", "debug", "crash_at")  # read apart
 
 
 def cores() -> int:
@@ -422,3 +423,23 @@ def debug_wanted(environ: Mapping[str, str] | None = None) -> bool:
     """Whether `AFLOW_DEBUG` asks for tracebacks."""
     environ = os.environ if environ is None else environ
     return environ.get("AFLOW_DEBUG", "") not in ("", "0")
+
+
+def arm_crash_point(environ: Mapping[str, str] | None = None) -> None:
+    """Arm the crash point that `AFLOW_CRASH_AT=NAME:N` names, for this process and what it forks.
+
+    Raises:
+        ConfigError: there is no such point, or N is no passage.
+    """
+    environ = os.environ if environ is None else environ
+    wanted = environ.get("AFLOW_CRASH_AT")
+    if not wanted:
+        return
+    name, _, passage = wanted.partition(":")
+    if name not in POINTS:
+        raise unknown_key(name, source="AFLOW_CRASH_AT", known=POINTS)
+    if not passage.isdecimal() or not 1 <= int(passage) <= PASSAGES_MAX:
+        raise ConfigError(
+            f"AFLOW_CRASH_AT = {wanted!r} is not NAME:N with N of 1 to {PASSAGES_MAX:,}"
+        )
+    POINTS[name].arm(int(passage))

@@ -12,8 +12,9 @@ import click
 from msgspec.structs import asdict
 
 from engine.cli.options import session, verb
+from engine.client.reader import record_of
 from engine.config import Config
-from engine.errors import EXIT_INFRASTRUCTURE, EngineError
+from engine.errors import EXIT_INFRASTRUCTURE, EngineError, StoreError
 from engine.scheduler.journal import (
     FailedRecord,
     RunBeganRecord,
@@ -22,10 +23,10 @@ from engine.scheduler.journal import (
     decode,
 )
 from engine.stores.fsck import Damage, check
-from engine.stores.journals import JournalReader
+from engine.stores.journals import JournalReader, never_began
 from engine.stores.layout import Layout, open_layout
 from engine.stores.manifest import Manifest, outline
-from engine.stores.metadata.base import RunRecord, TaskRecord
+from engine.stores.metadata.base import TaskRecord
 from engine.stores.metadata.rebuild import Fact, RunEnd
 
 
@@ -42,9 +43,8 @@ def command(read_data: bool, reindex: bool) -> int:
     layout = open_layout(Path(now.config.datastore))
     problems: dict[str, str] = {}
     written = _reindex(layout, now.config, problems) if reindex else 0
-    damages = list(
-        check(_manifests(layout, problems), layout.blob_directory(), read_data=read_data)
-    )
+    manifests = _manifests(layout, now.config, problems)
+    damages = list(check(manifests, layout.blob_directory(), read_data=read_data))
     runs = sum(len(layout.run_ids(flow)) for flow in layout.flows())
     if now.json:
         fields = {"runs": runs, "reindexed": written, "unreadable": problems}
@@ -67,14 +67,47 @@ def _blob(damage: Damage) -> str:
     return f"{what} {damage.detail}".rstrip()
 
 
-def _manifests(layout: Layout, problems: dict[str, str]) -> Iterator[Manifest]:
+def _manifests(layout: Layout, config: Config, problems: dict[str, str]) -> Iterator[Manifest]:
     """Every manifest of every run; a journal that cannot be read on is told and left."""
     for flow in layout.flows():
         for run_id in layout.run_ids(flow):
             try:
-                yield from _manifests_of(layout, flow, run_id)
+                if not _is_nothing(layout, config, flow, run_id):
+                    yield from _manifests_of(layout, flow, run_id)
             except EngineError as error:
                 problems.setdefault(f"{flow}/{run_id}", error.message)
+
+
+def _is_nothing(layout: Layout, config: Config, flow: str, run_id: str) -> bool:
+    """Whether a run was killed before it began, and so has nothing that could be damaged.
+
+    Raises:
+        StoreError: it did begin, for it is listed or has printed lines, but its journal is empty.
+    """
+    journal = layout.journal(flow, run_id)
+    if journal.exists():
+        with JournalReader(str(journal)) as reader:
+            if next(reader.scan(), None) is not None:
+                return False
+    if never_began(journal.parent) and not _is_listed(layout, config, flow, run_id):
+        return True
+    raise StoreError(
+        f"{journal} {'does not say that the run began' if journal.exists() else 'is gone'}"
+    )
+
+
+def _is_listed(layout: Layout, config: Config, flow: str, run_id: str) -> bool:
+    from engine.stores.metadata.local import LocalMetadataSync
+
+    path = _metadata(layout, config)
+    if not path.exists():
+        return False
+    with LocalMetadataSync(path) as metadata:
+        return metadata.run(flow, run_id) is not None
+
+
+def _metadata(layout: Layout, config: Config) -> Path:
+    return Path(config.metadata) if config.metadata else layout.metadata
 
 
 def _manifests_of(layout: Layout, flow: str, run_id: str) -> Iterator[Manifest]:
@@ -91,7 +124,7 @@ def _reindex(layout: Layout, config: Config, problems: dict[str, str]) -> int:
     from engine.stores.metadata.local import LocalMetadata
     from engine.stores.metadata.rebuild import rebuild
 
-    path = Path(config.metadata) if config.metadata else layout.metadata
+    path = _metadata(layout, config)
 
     async def work() -> tuple[int, dict[str, str]]:
         metadata = LocalMetadata(path)
@@ -109,17 +142,7 @@ def fact_of(offset: int, payload: bytes) -> Fact | None:
     """What a journal's frame says to metadata."""
     match decode(payload):
         case RunBeganRecord() as began:
-            return RunRecord(
-                flow=began.flow,
-                run_id=began.run_id,
-                status="running",
-                created_us=began.at_us,
-                user=began.user,
-                tags=began.tags,
-                system_tags=(f"user:{began.user}", "runtime:dev"),
-                origin_run_id=began.origin_run_id,
-                host=began.host,
-            )
+            return record_of(began)
         case SucceededRecord() as done:
             return _task_of(done, "succeeded", offset)
         case FailedRecord() as failed:

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from engine.config import debug_wanted
+from engine.config import arm_crash_point, debug_wanted
 from engine.errors import EngineError, StoreUnavailableError, UsageError
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def invoke(
     group = group or aflow()
     session = session or Session()
     try:
+        arm_crash_point()
         with group.make_context(group.name, args or ["--help"], obj=session) as context:
             code = group.invoke(context)
         sys.stdout.flush()

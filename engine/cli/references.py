@@ -74,7 +74,7 @@ def _names_flow(reader: Reader, name: str) -> bool:
 
 def _run(reader: Reader, text: str, flow: str | None) -> RunRecord:
     if text == "@latest":
-        return _nth(reader.runs(flow), 0, text, flow)
+        return reader.unlisted(flow=flow) or _nth(reader.runs(flow), 0, text, flow)
     if text == "@latest-failed":
         failed = (r for r in reader.runs(flow) if reader.status(r) in FAILED)
         return _nth(failed, 0, text, flow)
@@ -106,6 +106,8 @@ def _by_id(reader: Reader, text: str, flow: str | None) -> RunRecord:
     )
     if len(starting) == 1:
         return starting[0]
+    if not starting and (unlisted := reader.unlisted(start, flow)) is not None:
+        return unlisted
     if not starting:
         raise _no_such_run(reader, text, flow)
     shown = ", ".join(f"{r.flow}/{r.run_id}" for r in starting[:_CANDIDATES_SHOWN])

@@ -13,7 +13,7 @@ from typing import Any, Self
 import msgpack
 
 from engine.config import Config
-from engine.errors import ConfigError, Failure
+from engine.errors import ConfigError, Failure, NotFoundError
 from engine.flow.graph import Graph, Kind, Node
 from engine.scheduler.journal import FailedRecord, RunBeganRecord, SucceededRecord, decode
 from engine.stores.artifacts import load_entry
@@ -88,6 +88,31 @@ class Reader:
         """Runs, newest first, fetched by page."""
         return self._facts.runs(flow, status=status, since_us=since_us, tags=tags)
 
+    def unlisted(self, run_id: str | None = None, flow: str | None = None) -> RunRecord | None:
+        """A run that metadata does not have, as its journal tells of it.
+
+        A driver that was killed in its first milliseconds could not list its run any more.
+
+        Args:
+            run_id: the run; None for the newest that began, if none that is listed is newer.
+            flow: its flow; None for any.
+
+        Raises:
+            StoreError: its journal is damaged.
+        """
+        there = (
+            (known_id, name)
+            for name in ([flow] if flow else self._layout.flows())
+            for known_id in self._layout.run_ids(name)
+            if run_id in (None, known_id)
+        )
+        for known_id, name in sorted(there, reverse=True):
+            if self._facts.run(name, known_id) is not None:
+                return None
+            if began := self._began(name, known_id):
+                return record_of(began)
+        return None
+
     def steps(self, flow: str, run_id: str) -> Sequence[str]:
         """Steps that have begun, in the order in which they began."""
         return self._facts.steps(flow, run_id)
@@ -135,6 +160,12 @@ class Reader:
             record = decode(payload)
             return record if isinstance(record, RunBeganRecord) else None
         return None
+
+    def _began(self, flow: str, run_id: str) -> RunBeganRecord | None:
+        try:
+            return self.began(flow, run_id)
+        except NotFoundError:  # killed before it made a journal
+            return None
 
     def parameters(self, flow: str, run_id: str) -> Mapping[str, Entry]:
         """The run's parameters and constants, unloaded."""
@@ -233,6 +264,21 @@ class Reader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def record_of(began: RunBeganRecord) -> RunRecord:
+    """What metadata would say of a run that has only begun."""
+    return RunRecord(
+        flow=began.flow,
+        run_id=began.run_id,
+        status="running",
+        created_us=began.at_us,
+        user=began.user,
+        tags=began.tags,
+        system_tags=(f"user:{began.user}", "runtime:dev"),
+        origin_run_id=began.origin_run_id,
+        host=began.host,
+    )
 
 
 def graph_from(plain: Mapping[str, Any], flow: str) -> Graph:  # Any: plain msgpack values

@@ -1,6 +1,6 @@
 """Where a resumed run starts from: another run's parameters and what it committed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
@@ -12,13 +12,23 @@ from engine.scheduler.memo import Memo
 from engine.stores.journals import JournalReader
 from engine.stores.manifest import Manifest
 
+_LINEAGE_MAX = 64  # files that stay open while the run lasts
+
 
 class Origin(Struct, frozen=True):
-    """A run to go on from. `parameters` is the packed manifest of its parameters."""
+    """A run to go on from. `parameters` is the packed manifest of its parameters.
+
+    `journals` are open: its own, and those of the runs that it came from.
+    """
 
     run_id: str
     parameters: bytes
     memo: Memo
+    journals: tuple[JournalReader, ...]
+
+    def close(self) -> None:
+        for journal in self.journals:
+            journal.close()
 
 
 async def find_origin(stores: Stores, graph: Graph, run_id: str, step: str | None) -> Origin:
@@ -41,10 +51,34 @@ async def find_origin(stores: Stores, graph: Graph, run_id: str, step: str | Non
             f"there is no run {graph.flow}/{run_id} in {stores.layout.root}",
             hint=f"`aflow list {graph.flow}` lists its runs",
         )
-    journal = JournalReader(str(path))
-    began = _began(journal, run_id)
-    rerun = () if step is None else (step,)
-    return Origin(run_id, began.parameters, _memo(journal, stores, rerun))
+    journals = [JournalReader(str(path))]
+    try:
+        began = _began(journals[0], run_id)
+        _add_older(journals, stores, began)
+        rerun = () if step is None else (step,)
+        return Origin(run_id, began.parameters, _memo(journals, stores, rerun), tuple(journals))
+    except BaseException:
+        for journal in journals:
+            journal.close()
+        raise
+
+
+def _add_older(journals: list[JournalReader], stores: Stores, began: RunBeganRecord) -> None:
+    """Open the journals of the runs that a run came from, as far back as they can be read."""
+    seen = {began.run_id}
+    while (older := began.origin_run_id) and older not in seen and len(seen) < _LINEAGE_MAX:
+        seen.add(older)
+        try:
+            journal = JournalReader(str(stores.layout.journal(began.flow, older)))
+        except (NotFoundError, StoreError):  # deleted: its tasks are done again
+            return
+        try:
+            began = _began(journal, older)
+            journal.end()
+        except StoreError:
+            journal.close()
+            return
+        journals.append(journal)
 
 
 async def _latest(stores: Stores, flow: str) -> str:
@@ -62,10 +96,10 @@ def _began(journal: JournalReader, run_id: str) -> RunBeganRecord:
     raise StoreError(f"the journal of run {run_id} does not begin with the run's start")
 
 
-def _memo(journal: JournalReader, stores: Stores, rerun: Iterable[str]) -> Memo:
+def _memo(journals: Sequence[JournalReader], stores: Stores, rerun: Iterable[str]) -> Memo:
     def is_usable(packed: bytes) -> bool:
         manifest = Manifest.unpack(packed)
         entries = [*manifest.artifacts.values(), *([manifest.items] if manifest.items else [])]
         return all(e.digest is None or stores.blobs.exists(e.digest) for e in entries)
 
-    return Memo(journal, rerun=rerun, is_usable=is_usable)
+    return Memo(journals[0], older=journals[1:], rerun=rerun, is_usable=is_usable)

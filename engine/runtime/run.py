@@ -90,6 +90,7 @@ class Run:
     async def execute(self, observers: tuple[Observer, ...], zygote: Zygote | None) -> FinishedRun:
         """Run to the end; cancelled, first end everything that was started."""
         executor: LocalExecutor | None = None
+        origin: Origin | None = None
         try:
             async with AsyncExitStack() as gate:
                 # Until the lease tells of this run, no blob of the run to go on from may go.
@@ -108,6 +109,8 @@ class Run:
                     done = await self._drive(folder, began, executor, origin, observers)
                     return self._finished(folder, began, done)
         finally:
+            if origin is not None:
+                origin.close()
             if executor is not None:
                 await executor.aclose()
             elif zygote is not None:
@@ -128,6 +131,7 @@ class Run:
     def _open_folder(self, stack: ExitStack) -> _Folder:
         """Choose the run's id, make its directory, take its lease and open its files."""
         layout, flow = self._stores.layout, self._graph.flow
+        layout.sweep()
         created_us = now_us()
         run_id = new_run_id(created_us // 1000, int.from_bytes(os.urandom(4), "big"))
         layout.create_run(flow, run_id)
@@ -168,6 +172,7 @@ class Run:
             graph=_plain(self._graph),
             slots=self._settings.max_workers,
             on_failure=self._settings.on_failure,
+            rerun=(self._options.resume_step,) if self._options.resume_step else (),
         )
 
     async def _drive(

@@ -17,6 +17,7 @@ from contextlib import suppress
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from engine import crashpoints
 from engine.errors import ExecutorError, Failure, StoreError, TaskFailedError
 from engine.executors.base import Executor, Job, JobEnded, JobOutput, JobStarted, JobUpdate
 from engine.ids import TaskKey
@@ -238,8 +239,8 @@ class Driver:
             self._ledger.now_us(), task, attempt, *times, manifest, ended.reused
         )
         result = self._ledger.record(record)
-        if self._parts.memo is not None and not ended.reused:
-            self._parts.memo.note_fresh(result)
+        if self._parts.memo is not None:
+            self._parts.memo.note(result, head.run_id, is_reused=ended.reused)
         commands = self._scheduler.handle(TaskSucceeded(task, attempt, head.transition, result))
         self._ledger.emit(
             TaskDone(
@@ -301,7 +302,9 @@ class Driver:
             case FinishRun(is_ok, reason):
                 status = "interrupted" if self._is_interrupted else "failed"
                 done = self._outcome("succeeded" if is_ok else status, reason)
+                crashpoints.RUN_BEFORE_DONE.passed()
                 self._ledger.record(done_record(done))
+                crashpoints.RUN_AFTER_DONE.passed()
                 self._done = done
                 self._ledger.emit(done)
         return ()

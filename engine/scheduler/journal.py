@@ -62,7 +62,8 @@ class RunBeganRecord(Struct, frozen=True):
     """The first frame. `parameters` is the packed manifest of the run's parameters and constants.
 
     `code` and `graph` are plain values for people and tools; `slots` and `on_failure` are what the
-    machine was made with, so that a replay can make the same one.
+    machine was made with, so that a replay can make the same one; `rerun` are the steps that it was
+    told to do again, whatever its origin had of them.
     """
 
     at_us: int
@@ -77,6 +78,7 @@ class RunBeganRecord(Struct, frozen=True):
     graph: Mapping[str, Any] = field(default_factory=dict)  # Any: plain msgpack values
     slots: int = 1
     on_failure: str = "finish"
+    rerun: tuple[str, ...] = ()
 
 
 class SucceededRecord(Struct, frozen=True):
@@ -223,6 +225,8 @@ def _write_began(r: RunBeganRecord, wire: Wire) -> None:
     wire.update(flow=r.flow, run=r.run_id, parameters=r.parameters, user=r.user, host=r.host)
     wire.update(tags=list(r.tags), origin=r.origin_run_id, code=dict(r.code), graph=dict(r.graph))
     wire.update(slots=r.slots, on_failure=r.on_failure)
+    if r.rerun:
+        wire["rerun"] = list(r.rerun)
 
 
 def _read_began(wire: Wire) -> RunBeganRecord:
@@ -239,6 +243,7 @@ def _read_began(wire: Wire) -> RunBeganRecord:
         graph=wire["graph"],
         slots=wire["slots"],
         on_failure=wire["on_failure"],
+        rerun=tuple(wire.get("rerun", ())),
     )
 
 

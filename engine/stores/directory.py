@@ -21,9 +21,11 @@ from typing import Self
 
 from blake3 import blake3
 
+from engine import crashpoints
 from engine.errors import BlobCorruptError, BlobNotFoundError, StoreAccessError, StoreError
 from engine.stores.base import Buffer
 from engine.stores.manifest import FileIdentity
+from engine.stores.temporary import new_file
 
 DIGEST_HEX = 64
 PIPELINE_MIN_BYTES = 4 << 20
@@ -35,7 +37,6 @@ _CHUNK_BYTES = 8 << 20
 _READ_BYTES = 1 << 20  # stays in the cache between the read and the hash
 _VERIFIED_MAX = 65_536
 _OPEN_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPEN_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _HINTS = {
     errno.ENOSPC: "free some space (see `aflow gc`), or use another place with --datastore DIR",
     errno.EDQUOT: "free some of your quota, or choose another place with --datastore DIR",
@@ -114,6 +115,9 @@ def write_all(fd: int, views: Sequence[memoryview]) -> None:
 
 
 def _write_block(fd: int, block: memoryview) -> None:
+    if crashpoints.BLOB_HALF_WRITTEN.is_due():
+        os.write(fd, block[: len(block) // 2])
+        crashpoints.crash()
     while block:
         block = block[os.write(fd, block) :]
 
@@ -132,19 +136,6 @@ def sync_directory(path: str) -> None:
     try:
         os.fsync(fd)
     finally:
-        os.close(fd)
-
-
-@contextmanager
-def new_file(folder: str) -> Iterator[tuple[int, str]]:
-    """Open a file of a fresh name in `folder`, mode 0600; the name is gone afterwards."""
-    path = os.path.join(folder, f"{os.getpid()}-{os.urandom(8).hex()}")
-    fd = os.open(path, _OPEN_NEW, 0o600)
-    try:
-        yield fd, path
-    finally:
-        with suppress(FileNotFoundError):  # renamed, which is the good end
-            os.unlink(path)
         os.close(fd)
 
 
@@ -266,6 +257,7 @@ class BlobDirectory:
 
     def _rename(self, name: str, digest: str) -> str:
         path = self.path(digest)
+        crashpoints.BLOB_BEFORE_RENAME.passed()
         try:
             os.rename(name, path)
         except FileNotFoundError:
@@ -274,6 +266,7 @@ class BlobDirectory:
             os.rename(name, path)
             if self._power:
                 sync_directory(self.root)
+        crashpoints.BLOB_AFTER_RENAME.passed()
         return path
 
     def _find(self, digest: str, size: int) -> FileIdentity | None:

@@ -17,6 +17,8 @@ from typing import Self
 
 from msgspec import Struct
 
+from engine import crashpoints
+from engine.crashpoints import AppendPoints
 from engine.errors import JournalDamagedError, NotFoundError, StoreError
 from engine.stores.directory import access_error, sync_directory
 
@@ -60,9 +62,17 @@ class FrameWriter:
         StoreAccessError: the file system refuses.
     """
 
-    def __init__(self, path: str, magic: bytes, *, durability: str = "process") -> None:
+    def __init__(
+        self,
+        path: str,
+        magic: bytes,
+        *,
+        durability: str = "process",
+        points: AppendPoints = crashpoints.LOG,
+    ) -> None:
         self.path = path
         self.torn: Torn | None = None
+        self._points = points
         self._power = durability == "power"
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -135,7 +145,12 @@ class FrameWriter:
         self.close()
 
     def _write(self, data: bytes) -> None:
+        points = self._points
+        points.before.passed()
         try:
+            if points.half.is_due():
+                os.pwrite(self._fd, data[: len(data) // 2], self._end)
+                crashpoints.crash()
             done = os.pwrite(self._fd, data, self._end)
             while done < len(data):
                 done += os.pwrite(self._fd, data[done:], self._end + done)
@@ -144,6 +159,7 @@ class FrameWriter:
                 os.ftruncate(self._fd, self._end)
             raise access_error(error, self.path, "append to", len(data)) from error
         self._end += done
+        points.after.passed()
 
 
 class FrameReader:

@@ -4,8 +4,11 @@ What a payload means is engine.scheduler.journal's matter. Appending a task's re
 commit, so the writer refuses to write once its lease is gone.
 """
 
+from pathlib import Path
+
+from engine import crashpoints
 from engine.errors import StoreError
-from engine.stores.frames import FrameReader, FrameWriter
+from engine.stores.frames import MAGIC_BYTES, FrameReader, FrameWriter
 from engine.stores.leases import Holder, Lease, holder_of
 
 JOURNAL_MAGIC = b"AFJ1"
@@ -20,7 +23,7 @@ class JournalWriter(FrameWriter):
 
     def __init__(self, path: str, lease: Lease, *, durability: str = "process") -> None:
         self._lease = lease
-        super().__init__(path, JOURNAL_MAGIC, durability=durability)
+        super().__init__(path, JOURNAL_MAGIC, durability=durability, points=crashpoints.JOURNAL)
 
     def _write(self, data: bytes) -> None:
         if not self._lease.is_held:
@@ -33,6 +36,24 @@ class JournalReader(FrameReader):
 
     def __init__(self, path: str) -> None:
         super().__init__(path, JOURNAL_MAGIC)
+
+
+def never_began(folder: Path) -> bool:
+    """Whether a run's driver died before its first frame, so that its directory holds nothing.
+
+    A journal is made before the log, and the log's first line comes after the journal's first
+    frame: a journal that lacks frames beside a log with lines has lost them.
+
+    Raises:
+        StoreError: the journal is damaged.
+    """
+    log, journal = folder / "log", folder / "journal"
+    if log.exists() and (log.stat().st_size > MAGIC_BYTES or not journal.exists()):
+        return False
+    if not journal.exists():
+        return True
+    with JournalReader(str(journal)) as reader:
+        return next(reader.scan(), None) is None
 
 
 def run_holder(lock_path: str) -> Holder | None:

@@ -16,9 +16,11 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from engine import crashpoints
 from engine.errors import DatastoreError, UnsafeNameError
 from engine.ids import SAFE_NAME, safe_name
-from engine.stores.directory import BlobDirectory, access_error, new_file
+from engine.stores.directory import BlobDirectory, access_error
+from engine.stores.temporary import new_file, sweep
 
 DIRECTORY_NAME = ".aflow"
 FORMAT_VERSION = 1
@@ -76,6 +78,10 @@ class Layout(Struct, frozen=True):
         except OSError as error:
             raise access_error(error, str(path), "create") from error
         return path
+
+    def sweep(self) -> int:
+        """Remove what killed writers left half made; return how many files that were."""
+        return sweep(str(self.blobs / "tmp"))
 
     def flows(self) -> list[str]:
         """The flows that have a run here, by name."""
@@ -152,6 +158,7 @@ def create_layout(path: Path) -> Layout:
         for name in ("blobs", "blobs/tmp", "runs"):
             (root / name).mkdir(mode=0o700, exist_ok=True)
         _write(root, ".gitignore", "*\n")
+        crashpoints.DATASTORE_BEFORE_FORMAT.passed()
         _write(root, "format", f"{_FORMAT} {FORMAT_VERSION}\n")
     except (FileExistsError, NotADirectoryError):
         raise _not_a_directory(root) from None

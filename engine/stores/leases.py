@@ -22,6 +22,7 @@ from typing import Self
 from msgspec import Struct
 from msgspec.structs import asdict
 
+from engine import crashpoints
 from engine.errors import RunHeldError
 from engine.stores.directory import access_error
 
@@ -60,9 +61,11 @@ class Lease:
         """
         since = datetime.fromtimestamp(since_us / 1e6, UTC).isoformat(timespec="seconds")
         holder = Holder(socket.gethostname(), os.getpid(), since)
+        crashpoints.LEASE_BEFORE_LOCK.passed()
         try:
             with _looking(path, fcntl.LOCK_EX):
                 fd = _take(path, run)
+                crashpoints.LEASE_BEFORE_HOLDER.passed()
                 try:
                     os.ftruncate(fd, 0)
                     os.pwrite(fd, json.dumps(asdict(holder)).encode(), 0)
@@ -71,6 +74,7 @@ class Lease:
                     raise
         except OSError as error:
             raise access_error(error, path, "lock") from error
+        crashpoints.LEASE_AFTER_HOLDER.passed()
         return cls(path, fd, holder)
 
     @property

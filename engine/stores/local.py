@@ -12,16 +12,17 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
+from engine import crashpoints
 from engine.errors import BlobNotFoundError
 from engine.stores.base import BlobInfo, Buffer
 from engine.stores.directory import (
     access_error,
     byte_views,
-    new_file,
     sync_directory,
     write_all,
 )
 from engine.stores.keys import checked_key
+from engine.stores.temporary import new_file
 
 PAGE = 500
 _TEMPORARY = "blobs/tmp"
@@ -86,6 +87,7 @@ class LocalBlobStore:
                 write_all(fd, views)
                 if self._power:
                     os.fsync(fd)
+                crashpoints.BLOB_BEFORE_RENAME.passed()
                 if if_absent:
                     try:
                         os.link(name, path, follow_symlinks=False)
@@ -93,6 +95,7 @@ class LocalBlobStore:
                         return False
                 else:
                     os.rename(name, path)
+                crashpoints.BLOB_AFTER_RENAME.passed()
             if self._power:
                 sync_directory(os.path.dirname(path))
             return True

@@ -29,7 +29,7 @@ def test_a_task_begins_ready_and_ends_where_no_move_leads_on() -> None:
 
 def test_the_layers_are_in_order() -> None:
     lines = layers().splitlines()
-    assert lines.index("runtime") < lines.index("flow") < lines.index("errors")
+    assert lines.index("runtime") < lines.index("flow") < lines.index("ids")
 
 
 def test_a_page_without_its_block_is_refused() -> None:

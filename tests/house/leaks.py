@@ -74,7 +74,7 @@ def left_behind(before: Belongings, mark: str | None) -> list[str]:
     """
     deadline = time.monotonic() + GRACE_S
     while True:
-        orphans = _marked(mark) if mark else {}
+        orphans = marked(mark) if mark else {}
         extra = Belongings.now().extra(before)
         extra += [
             f"process {pid}: {c}"
@@ -138,7 +138,7 @@ def _children() -> dict[int, str]:
     return found
 
 
-def _marked(mark: str) -> dict[int, str]:
+def marked(mark: str) -> dict[int, str]:
     words = f"{MARK}={mark}".encode()
     found = {}
     for entry in os.listdir("/proc"):

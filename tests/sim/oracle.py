@@ -50,9 +50,14 @@ def judge_journal(journal: MemoryJournal, *, is_whole: bool) -> None:
         demand(bool(records) and isinstance(records[-1], RunDoneRecord), "a run has no end")
 
 
-def judge_resume(origin: MemoryJournal, started: Iterable[str], resumed: MemoryJournal) -> None:
-    """Nothing that was committed before ran again, and what was reused is the same."""
-    before, after = commits_of(origin), commits_of(resumed)
+def judge_resume(
+    origins: Iterable[MemoryJournal], started: Iterable[str], resumed: MemoryJournal
+) -> None:
+    """Nothing that was committed before, by any run, ran again, and what was reused is the same."""
+    before: dict[TaskKey, SucceededRecord] = {}
+    for origin in origins:
+        before = commits_of(origin) | before
+    after = commits_of(resumed)
     names = {f"{key.step}-{key.task_id}" for key in before}
     for name in started:
         place = name.split("-", 1)[1].rsplit("-", 1)[0]

@@ -6,6 +6,7 @@ lasts (its jobs die with it). So a kill is a run whose journal is cut at a rando
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -61,10 +62,10 @@ def simulate(seed: int) -> Story:
     graph, story = random_flow(rng), Story(seed)
     slots, on_failure = rng.randint(1, 6), rng.choice(("finish", "cancel"))
     story.lines.append(f"flow of {len(graph.nodes)} steps, {slots} slots, {on_failure} on failure")
-    origin: MemoryJournal | None = None
+    before: list[MemoryJournal] = []  # the run to go on from first, then its origin, and so on
     for number in range(MAX_EPOCHS):
         epoch = _epoch(rng, seed, number)
-        run = _Run(graph, epoch, origin, Scheduler(graph, slots=slots, on_failure=on_failure))
+        run = _Run(graph, epoch, before, Scheduler(graph, slots=slots, on_failure=on_failure))
         run.play(story)
         left = run.journal
         if not epoch.is_calm and rng.random() < 0.5:
@@ -76,7 +77,7 @@ def simulate(seed: int) -> Story:
             judge_values(graph, seed, left)
             story.tasks = len(commits_of(left))
             return story
-        origin = left
+        before = [left, *before]
     raise AssertionError("the calm epoch did not end in success")  # judged in _Run.play
 
 
@@ -103,12 +104,12 @@ class _Run:
     """One epoch: a driver with everything around it, and what became of it."""
 
     def __init__(
-        self, graph: Graph, epoch: Epoch, origin: MemoryJournal | None, scheduler: Scheduler
+        self, graph: Graph, epoch: Epoch, before: Sequence[MemoryJournal], scheduler: Scheduler
     ) -> None:
         self.journal = MemoryJournal()
         self.is_success = False
         self._epoch = epoch
-        self._origin = origin
+        self._before = before
         self._scheduler = scheduler
         self._events: list[RunEvent] = []
         self._lines: list[str] = []
@@ -126,7 +127,7 @@ class _Run:
                 clock=virtual_time.clock,
                 get_blob=blobs.get,
                 observers=[self._watch],
-                memo=Memo(origin) if origin is not None else None,
+                memo=Memo(before[0], older=before[1:]) if before else None,
             )
         )
 
@@ -160,8 +161,8 @@ class _Run:
 
     def _judge(self, ending: str) -> None:
         judge_journal(self.journal, is_whole=True)
-        if self._origin is not None:
-            judge_resume(self._origin, self._executor.started, self.journal)
+        if self._before:
+            judge_resume(self._before, self._executor.started, self.journal)
         demand(isinstance(self._events[-1], RunDone), "watchers were not told of the end")
         told = [e for e in self._events if isinstance(e, RunDone)]
         demand(len(told) == 1, "watchers were told of several ends")

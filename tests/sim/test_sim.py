@@ -94,11 +94,11 @@ def test_a_journal_that_was_cut_off_needs_no_end() -> None:
 def test_the_judge_sees_committed_work_done_again() -> None:
     origin = journal_of(BEGAN, commit(START))
     with pytest.raises(ViolationError, match="start-0 had been committed, and ran again"):
-        judge_resume(origin, ["r1-start-0-0"], journal_of(BEGAN))
+        judge_resume([origin], ["r1-start-0-0"], journal_of(BEGAN))
     with pytest.raises(ViolationError, match="start/0 is not marked right as reused"):
-        judge_resume(origin, [], journal_of(BEGAN, commit(START)))
+        judge_resume([origin], [], journal_of(BEGAN, commit(START)))
     with pytest.raises(ViolationError, match="start/0 has changed in reuse"):
-        judge_resume(origin, [], journal_of(BEGAN, commit(START, "work", reused=True)))
+        judge_resume([origin], [], journal_of(BEGAN, commit(START, "work", reused=True)))
 
 
 def test_the_judge_sees_a_task_that_is_missing_or_has_a_wrong_value() -> None:

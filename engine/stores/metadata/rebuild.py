@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.errors import NotFoundError, StoreError
-from engine.stores.journals import JournalReader, run_holder
+from engine.stores.journals import JournalReader, never_began, run_holder
 from engine.stores.layout import Layout
 from engine.stores.metadata.base import MetadataStore, RunRecord, TaskRecord
 from engine.stores.threads import in_thread
@@ -93,12 +93,16 @@ async def rebuild(
     problems: dict[str, str] = {}
     for flow in layout.flows():
         for run_id in layout.run_ids(flow):
+            folder = layout.run(flow, run_id)
             try:
                 found = await in_thread(_read, layout, flow, run_id, decode)
-            except (StoreError, NotFoundError) as error:
+            except StoreError as error:
                 problems[f"{flow}/{run_id}"] = error.message
                 continue
             if found is None:
+                is_listed = await metadata.run(flow, run_id) is not None
+                if not is_listed and await in_thread(never_began, folder):
+                    continue  # killed in its first millisecond
                 problems[f"{flow}/{run_id}"] = "its journal does not say that it began"
                 continue
             await metadata.put_runs([found.run])
@@ -110,5 +114,9 @@ async def rebuild(
 
 def _read(layout: Layout, flow: str, run_id: str, decode: Decoder) -> Rebuilt | None:
     is_alive = run_holder(str(layout.lock(flow, run_id))) is not None
-    with JournalReader(str(layout.journal(flow, run_id))) as journal:
+    try:
+        journal = JournalReader(str(layout.journal(flow, run_id)))
+    except NotFoundError:
+        return None
+    with journal:
         return records_of(journal.scan(), decode, is_alive=is_alive)

@@ -6,10 +6,12 @@ transaction; a later one is refused. Everything in it can be made again from the
 
 import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
+from engine import crashpoints
 from engine.errors import StoreAccessError, StoreError, StoreUnavailableError
 from engine.stores.directory import access_error
 
@@ -66,23 +68,33 @@ def connect(path: str, *, durability: str = "process") -> sqlite3.Connection:
 def _make_private(path: str) -> None:
     """Make the file, for its mode: SQLite would let others read it.
 
-    It is made under another name and linked, because closing any handle of a database file drops
-    the locks that all other connections of this process have on it (POSIX, fcntl F_SETLK; SQLite,
-    How To Corrupt, 2.2): two writers at once then lose rows.
+    It is made without being opened, because closing any handle of a database file drops the locks
+    that all other connections of this process have on it (POSIX, fcntl F_SETLK; SQLite, How To
+    Corrupt, 2.2): two writers at once then lose rows. And without a second name, which a crash
+    would leave.
     """
     if os.path.exists(path):
         return
-    fresh = f"{path}.{os.getpid()}-{os.urandom(8).hex()}"
     try:
-        os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         try:
-            os.link(fresh, path)
-        finally:
-            os.unlink(fresh)
+            os.mknod(path, stat.S_IFREG | 0o600)
+        except PermissionError:
+            _link_private(path)
     except FileExistsError:
         return  # another process or thread was first
     except OSError as error:
         raise access_error(error, path, "open") from error
+    crashpoints.METADATA_AFTER_FILE.passed()
+
+
+def _link_private(path: str) -> None:
+    """As `_make_private` where mknod is for root alone, as on macOS."""
+    fresh = f"{path}.{os.getpid()}-{os.urandom(8).hex()}"
+    os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    try:
+        os.link(fresh, path)
+    finally:
+        os.unlink(fresh)
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
@@ -124,10 +136,13 @@ def _version(connection: sqlite3.Connection) -> int:
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """One write transaction. IMMEDIATE: a read that turns into a write could not wait its turn."""
+    crashpoints.METADATA_BEFORE_BEGIN.passed()
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
+        crashpoints.METADATA_BEFORE_COMMIT.passed()
         connection.execute("COMMIT")
+        crashpoints.METADATA_AFTER_COMMIT.passed()
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")

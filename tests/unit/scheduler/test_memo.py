@@ -45,16 +45,62 @@ def test_steps_to_run_again_are_left_out() -> None:
 
 def test_what_was_made_from_a_fresh_result_is_made_again() -> None:
     memo = Memo(origin())
-    memo.note_fresh(ResultRef(70))
-    memo.note_fresh(ResultRef(90))
+    memo.note(ResultRef(70), "r9", is_reused=False)
+    memo.note(ResultRef(90), "r9", is_reused=False)
     assert memo.take(WORK, [ResultRef(60), ResultRef(90)]) is None
 
 
 def test_results_beside_fresh_ones_are_reused() -> None:
     memo = Memo(origin())
-    memo.note_fresh(ResultRef(70))
-    memo.note_fresh(ResultRef(90))
+    memo.note(ResultRef(70), "r9", is_reused=False)
+    memo.note(ResultRef(90), "r9", is_reused=False)
     assert memo.take(WORK, [ResultRef(80), ResultRef(95)]) is not None
+
+
+def generations() -> tuple[MemoryJournal, MemoryJournal]:
+    """A run killed when it had taken over the start from its origin, and that origin."""
+    newer = MemoryJournal()
+    newer.append(encode(RunBeganRecord(1, "Flow", "r1", b"", origin_run_id="r0")))
+    newer.append(encode(SucceededRecord(2, START, 1, 10, 20, b"of start", reused=True)))
+    return newer, origin()
+
+
+def test_what_a_killed_run_had_not_yet_taken_over_is_taken_from_its_origin() -> None:
+    newer, older = generations()
+    memo = Memo(newer, older=[older])
+    assert len(memo) == 2
+    start = memo.take(START, [PARAMETERS])
+    memo.note(ResultRef(50), "r0", is_reused=True)
+    work = memo.take(WORK, [ResultRef(50)])
+    assert start is not None
+    assert work is not None
+    assert (start.manifest, work.manifest) == (b"of start", b"of work")
+
+
+def test_what_the_origin_of_an_origin_made_from_other_inputs_is_made_again() -> None:
+    newer, older = generations()
+    memo = Memo(newer, older=[older])
+    memo.note(ResultRef(50), "r1", is_reused=True)
+    assert memo.take(WORK, [ResultRef(50)]) is None
+
+
+def test_what_an_origin_made_of_its_own_work_is_reused() -> None:
+    newer, older = generations()
+    newer.append(encode(SucceededRecord(3, WORK, 0, 30, 40, b"of r1")))
+    memo = Memo(newer, older=[older])
+    memo.note(ResultRef(50), "r1", is_reused=True)
+    found = memo.take(WORK, [ResultRef(50)])
+    assert found is not None
+    assert found.manifest == b"of r1"
+    assert memo.take(WORK, [ResultRef(50)]) is None, "the older result is of other inputs"
+
+
+def test_a_step_that_an_origin_was_told_to_run_again_is_not_taken_from_before_it() -> None:
+    newer = MemoryJournal()
+    newer.append(encode(RunBeganRecord(1, "Flow", "r1", b"", origin_run_id="r0", rerun=("work",))))
+    memo = Memo(newer, older=[origin()])
+    assert memo.take(START, [PARAMETERS]) is not None
+    assert memo.take(WORK, [ResultRef(50)]) is None
 
 
 def test_a_task_whose_blobs_are_gone_is_done_again() -> None:

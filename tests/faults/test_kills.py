@@ -1,0 +1,18 @@
+"""R-01: a driver killed at any instant. A sample of python -m tests.faults.kill_campaign."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.kill_campaign import campaign
+
+KILLS = 3
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_r01_a_run_killed_at_any_instant_and_resumed_at_once_loses_and_repeats_nothing(
+    tmp_path: Path, seed: int
+) -> None:
+    total = campaign(tmp_path, KILLS, seed)
+    assert total.problems == []
+    assert total.kills >= KILLS
