@@ -129,12 +129,12 @@ def test_r20_a_writer_stopped_between_put_and_commit_loses_nothing(
 def test_r20_a_writer_that_found_the_blob_of_a_run_deleted_meanwhile_loses_nothing(
     tmp_path: Path, datastore: Path
 ) -> None:
-    aflow(tmp_path, "run", "writes.py")
+    aflow(tmp_path, "run", "writes.py", "--run-id-file", "first")
     before = blobs(datastore)
     with stopped_before_commit(tmp_path) as run:
         assert blobs(datastore) == before, "equal bytes are not put again"
 
-        aflow(tmp_path, "delete", "@-2", "--yes")
+        aflow(tmp_path, "delete", (tmp_path / "first").read_text(), "--yes")
         collect(tmp_path)
 
         assert blobs(datastore) == before

@@ -23,6 +23,7 @@ RUNS = st.lists(
         st.sets(st.sampled_from("abc")),
     ),
     max_size=12,
+    unique_by=lambda run: (run.flow, run.run_id),
 ).map(lambda runs: sorted(runs, key=lambda run: -run.created_us))
 
 RULES = st.builds(
