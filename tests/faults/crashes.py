@@ -173,9 +173,11 @@ class Site:
 
     @property
     def next_words(self) -> list[str]:
-        """What a user does now: resume the latest run, or start one if none has begun."""
+        """What a user does now: resume the latest run, in one of two ways, or start the first."""
         runs = [run for run in self.runs() if run.began]
-        return ["resume", runs[-1].run_id] if runs else ["run", "nested.py"]
+        if not runs:
+            return ["run", "nested.py"]
+        return ["resume"] if len(runs) % 2 else ["resume", runs[-1].run_id]
 
     def orphans(self) -> list[str]:
         """The processes that have outlived their command for longer than they may."""

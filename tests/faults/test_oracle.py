@@ -75,7 +75,7 @@ def test_the_judge_sees_other_artifacts(resumed: Undisturbed) -> None:
 def test_the_judge_sees_a_run_that_took_nothing_over(resumed: Undisturbed) -> None:
     site = resumed.site
     os.rename(site.store / "runs" / "Nested" / site.runs()[-1].run_id, site.folder / "away")
-    words = [*site.next_words, "--step", "start"]
+    words = ["resume", site.runs()[-1].run_id, "--step", "start"]
     assert site.call(words) == 0, site.said()
     told = " ".join(problems(resumed))
     assert "7 committed tasks were run again" in told
