@@ -15,7 +15,7 @@ from typing import Any, Self, cast
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from engine.crashpoints import PASSAGES_MAX, POINTS
+from engine.crashpoints import PASSAGES_MAX, POINTS, REMOTE_POINTS
 from engine.errors import ConfigError
 
 PREFIX = "AFLOW_"
@@ -51,6 +51,13 @@ def user_name(environ: Mapping[str, str] | None = None) -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return f"uid-{os.getuid()}"
+
+
+def cache_directory(environ: Mapping[str, str] | None = None) -> str:
+    """Where aflow keeps what can be fetched again: `$XDG_CACHE_HOME/aflow`."""
+    environ = os.environ if environ is None else environ
+    home = environ.get("XDG_CACHE_HOME") or os.path.join(environ.get("HOME", "~"), ".cache")
+    return os.path.join(os.path.expanduser(home), "aflow")
 
 
 class Setting(Struct, frozen=True):
@@ -106,6 +113,7 @@ SETTINGS: Mapping[str, Setting] = {
     "verify": Setting(
         "when mapped bytes are hashed again: changed or always", _one_of("changed", "always")
     ),
+    "cache_dir": Setting("where object stores are cached", _text, is_path=True),
     "user": Setting("who runs this", _text),
     "color": Setting("auto, always or never", _one_of("auto", "always", "never")),
     "log_level": Setting(
@@ -125,6 +133,7 @@ class Config(Struct, frozen=True):
     max_num_splits_guard: int = 1_000_000
     durability: str = "process"
     verify: str = "changed"
+    cache_dir: str = field(default_factory=cache_directory)
     user: str = field(default_factory=user_name)
     color: str = "auto"
     log_level: str = "warning"
@@ -276,6 +285,8 @@ def load(
     defaults: dict[str, Any] = {}  # Any: values of several keys
     if config.source("datastore") == "default":
         defaults["datastore"] = find_datastore(search.cwd)
+    if config.source("cache_dir") == "default":
+        defaults["cache_dir"] = cache_directory(environ)
     if config.source("user") == "default":
         defaults["user"] = user_name(environ)
     return replace(config, **defaults)
@@ -436,10 +447,11 @@ def arm_crash_point(environ: Mapping[str, str] | None = None) -> None:
     if not wanted:
         return
     name, _, passage = wanted.partition(":")
-    if name not in POINTS:
-        raise unknown_key(name, source="AFLOW_CRASH_AT", known=POINTS)
+    points = POINTS | REMOTE_POINTS
+    if name not in points:
+        raise unknown_key(name, source="AFLOW_CRASH_AT", known=points)
     if not passage.isdecimal() or not 1 <= int(passage) <= PASSAGES_MAX:
         raise ConfigError(
             f"AFLOW_CRASH_AT = {wanted!r} is not NAME:N with N of 1 to {PASSAGES_MAX:,}"
         )
-    POINTS[name].arm(int(passage))
+    points[name].arm(int(passage))

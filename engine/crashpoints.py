@@ -94,6 +94,9 @@ METADATA_AFTER_COMMIT = CrashPoint("metadata.after-commit")
 RUN_BEFORE_DONE = CrashPoint("run.before-done")
 RUN_AFTER_DONE = CrashPoint("run.after-done")
 
+SEGMENT_BEFORE_PUT = CrashPoint("segment.before-put")
+SEGMENT_AFTER_PUT = CrashPoint("segment.after-put")
+
 POINTS = {
     point.name: point
     for point in (
@@ -115,4 +118,7 @@ POINTS = {
         RUN_AFTER_DONE,
     )
 }
-"""Every point by its name."""
+"""Every point of a local datastore by its name."""
+
+REMOTE_POINTS = {point.name: point for point in (SEGMENT_BEFORE_PUT, SEGMENT_AFTER_PUT)}
+"""Those that only a run with an object store passes."""

@@ -281,6 +281,19 @@ class RunHeldError(StoreError):
         self.run, self.host, self.pid, self.since = run, host, pid, since
 
 
+class RunFencedError(StoreError):
+    """Another process has taken this run over, so this one may not commit to it."""
+
+    code = "run-fenced"
+
+    def __init__(self, run: str) -> None:
+        super().__init__(
+            f"run {run} is driven by another process, so nothing more of it is committed from here",
+            hint="`aflow status` says by whom",
+        )
+        self.run = run
+
+
 class JournalDamagedError(StoreError):
     """A journal holds a frame that cannot be read, with sound ones after it."""
 

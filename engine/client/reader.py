@@ -6,14 +6,15 @@ tags, and nothing is unpickled but by `value`.
 """
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import msgpack
 
 from engine.config import Config
-from engine.errors import ConfigError, Failure, NotFoundError
+from engine.errors import Failure, NotFoundError
+from engine.facts import record_of
 from engine.flow.graph import Graph, Kind, Node
 from engine.scheduler.journal import FailedRecord, RunBeganRecord, SucceededRecord, decode
 from engine.stores.artifacts import load_entry
@@ -31,10 +32,12 @@ _JOURNALS_OPEN = 16  # descriptors; a client that walks many runs reads one afte
 class Reader:
     """Reads one datastore. Closed by `close`, by leaving its block, or with its last user."""
 
-    def __init__(self, layout: Layout, config: Config) -> None:
+    def __init__(
+        self, layout: Layout, config: Config, *, fetch: Callable[[str], None] | None = None
+    ) -> None:
         self._layout = layout
         self._blobs = layout.blob_directory(
-            verify="always" if config.verify == "always" else "identity"
+            verify="always" if config.verify == "always" else "identity", fetch=fetch
         )
         self._logs = LocalLogStore(layout)
         path = Path(config.metadata) if config.metadata else layout.metadata
@@ -43,7 +46,7 @@ class Reader:
         self._graphs: dict[tuple[str, str], Graph] = {}
 
     @classmethod
-    def open(cls, config: Config) -> Self:
+    def open(cls, config: Config) -> "Reader":
         """Open the datastore of a configuration.
 
         Raises:
@@ -51,15 +54,13 @@ class Reader:
             ConfigError: the datastore is of a kind that this version does not have.
         """
         if "://" in config.datastore:
-            scheme = config.datastore.partition("://")[0]
-            raise ConfigError(
-                f"datastore {config.datastore!r}: there is no {scheme} datastore in this version",
-                hint="give a directory: --datastore DIR",
-            )
+            from engine.client.remote import RemoteReader  # noqa: PLC0415  # only where needed
+
+            return RemoteReader(config)
         return cls(open_layout(Path(config.datastore)), config)
 
     @classmethod
-    def at(cls, root: str) -> Self:
+    def at(cls, root: str) -> "Reader":
         """Open the datastore in a directory."""
         return cls.open(Config(datastore=root))
 
@@ -264,21 +265,6 @@ class Reader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def record_of(began: RunBeganRecord) -> RunRecord:
-    """What metadata would say of a run that has only begun."""
-    return RunRecord(
-        flow=began.flow,
-        run_id=began.run_id,
-        status="running",
-        created_us=began.at_us,
-        user=began.user,
-        tags=began.tags,
-        system_tags=(f"user:{began.user}", "runtime:dev"),
-        origin_run_id=began.origin_run_id,
-        host=began.host,
-    )
 
 
 def graph_from(plain: Mapping[str, Any], flow: str) -> Graph:  # Any: plain msgpack values

@@ -45,6 +45,7 @@ async def find_origin(stores: Stores, graph: Graph, run_id: str, step: str | Non
         )
     if not run_id:
         run_id = await _latest(stores, graph.flow)
+    await stores.settle(graph.flow, run_id)
     path = stores.layout.journal(graph.flow, run_id)
     if not path.exists():
         raise NotFoundError(
@@ -54,7 +55,7 @@ async def find_origin(stores: Stores, graph: Graph, run_id: str, step: str | Non
     journals = [JournalReader(str(path))]
     try:
         began = _began(journals[0], run_id)
-        _add_older(journals, stores, began)
+        await _add_older(journals, stores, began)
         rerun = () if step is None else (step,)
         return Origin(run_id, began.parameters, _memo(journals, stores, rerun), tuple(journals))
     except BaseException:
@@ -63,12 +64,13 @@ async def find_origin(stores: Stores, graph: Graph, run_id: str, step: str | Non
         raise
 
 
-def _add_older(journals: list[JournalReader], stores: Stores, began: RunBeganRecord) -> None:
+async def _add_older(journals: list[JournalReader], stores: Stores, began: RunBeganRecord) -> None:
     """Open the journals of the runs that a run came from, as far back as they can be read."""
     seen = {began.run_id}
     while (older := began.origin_run_id) and older not in seen and len(seen) < _LINEAGE_MAX:
         seen.add(older)
         try:
+            await stores.settle(began.flow, older)
             journal = JournalReader(str(stores.layout.journal(began.flow, older)))
         except (NotFoundError, StoreError):  # deleted: its tasks are done again
             return
@@ -82,6 +84,7 @@ def _add_older(journals: list[JournalReader], stores: Stores, began: RunBeganRec
 
 
 async def _latest(stores: Stores, flow: str) -> str:
+    await stores.pull_runs(flow)
     async for run in stores.metadata.runs(flow):
         return run.run_id
     raise NotFoundError(f"flow {flow} has no run to resume", hint="start one with `aflow run`")
@@ -100,6 +103,6 @@ def _memo(journals: Sequence[JournalReader], stores: Stores, rerun: Iterable[str
     def is_usable(packed: bytes) -> bool:
         manifest = Manifest.unpack(packed)
         entries = [*manifest.artifacts.values(), *([manifest.items] if manifest.items else [])]
-        return all(e.digest is None or stores.blobs.exists(e.digest) for e in entries)
+        return all(e.digest is None or stores.has(e.digest) for e in entries)
 
     return Memo(journals[0], older=journals[1:], rerun=rerun, is_usable=is_usable)

@@ -4,8 +4,8 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from typing import Any
 
 from msgspec import Struct, to_builtins
@@ -15,6 +15,7 @@ from engine import config as configuration
 from engine.config import Config
 from engine.executors.local import LocalExecutor
 from engine.executors.zygote import Zygote
+from engine.facts import record_of
 from engine.flow.decorators.environment import Environment
 from engine.flow.decorators.resources import Resources
 from engine.flow.decorators.specs import Decorators, attach
@@ -22,8 +23,8 @@ from engine.flow.graph import Graph
 from engine.flow.lint import graph_of
 from engine.flow.parameters import ParameterContext, constants_of, resolve
 from engine.flow.spec import FlowSpec
+from engine.groups import unwrapped
 from engine.ids import new_run_id
-from engine.runtime.groups import unwrapped
 from engine.runtime.options import RunOptions, RunSettings
 from engine.runtime.origin import Origin, find_origin
 from engine.runtime.recorder import Recorder
@@ -41,8 +42,8 @@ from engine.stores.journals import JournalReader, JournalWriter
 from engine.stores.leases import Lease
 from engine.stores.logs import LogBatch, LogWriter
 from engine.stores.manifest import Manifest
-from engine.stores.metadata.base import RunRecord
 from engine.stores.metadata.tags import merged_tags
+from engine.stores.remote.shipper import Growing
 from engine.worker.loader import adopt_main, refuse_while_loading, target_of
 
 PARAMETERS_STEP = "_parameters"
@@ -183,8 +184,41 @@ class Run:
         origin: Origin | None,
         observers: Sequence[Observer],
     ) -> RunDone:
+        async with self._beside(folder, began) as (broker, beside):
+            return await self._driven(
+                folder, began, executor, origin, (*beside, *observers), broker=broker
+            )
+
+    @asynccontextmanager
+    async def _beside(
+        self, folder: _Folder, began: RunBeganRecord
+    ) -> AsyncIterator[tuple[str | None, Sequence[Observer]]]:
+        """What a datastore in an object store needs beside the driver."""
+        if self._stores.replica is None:
+            yield None, ()
+            return
+        from engine.runtime.shipping import shipped  # noqa: PLC0415  # most runs are local
+
+        layout = self._stores.layout
+        journal = Growing(str(layout.journal(began.flow, began.run_id)), lambda: folder.journal.end)
+        log = Growing(str(layout.log(began.flow, began.run_id)), lambda: folder.log.end)
+        record = record_of(began, pid=os.getpid())
+        async with shipped(self._stores.replica, record, journal, log) as beside:
+            yield beside.broker, (beside.observe,)
+
+    async def _driven(
+        self,
+        folder: _Folder,
+        began: RunBeganRecord,
+        executor: LocalExecutor,
+        origin: Origin | None,
+        observers: Sequence[Observer],
+        *,
+        broker: str | None,
+    ) -> RunDone:
+        record = record_of(began, pid=os.getpid())
         recorder = Recorder(
-            self._stores.metadata, _record_of(began), lambda lines: folder.log.append(_logs(lines))
+            self._stores.metadata, record, lambda lines: folder.log.append(_logs(lines))
         )
         driver = Driver(
             DriverParts(
@@ -196,7 +230,9 @@ class Run:
                 ),
                 executor=executor,
                 journal=folder.journal,
-                jobs=JobFactory(self._graph, self._facts(began), folder.reader, self._put_blob),
+                jobs=JobFactory(
+                    self._graph, self._facts(began, broker), folder.reader, self._put_blob
+                ),
                 began=began,
                 clock=now_us,
                 get_blob=self._get_blob,
@@ -215,7 +251,7 @@ class Run:
                     # A group whose body is cancelled cancels its tasks: the end would go unwritten.
                     await asyncio.wait({recording})
 
-    def _facts(self, began: RunBeganRecord) -> RunFacts:
+    def _facts(self, began: RunBeganRecord, broker: str | None) -> RunFacts:
         return RunFacts(
             flow=began.flow,
             run_id=began.run_id,
@@ -228,6 +264,7 @@ class Run:
             resources=_resources(self._decorators),
             durability=self._stores.blobs.durability,
             verify=self._stores.blobs.verification,
+            broker=broker,
         )
 
     async def _put_blob(self, data: bytes | bytearray) -> str:
@@ -264,21 +301,6 @@ def _plain(graph: Graph) -> dict[str, Any]:  # Any: plain msgpack values
     """The graph as values that msgpack takes and tools can read without this class."""
     plain: dict[str, Any] = to_builtins(graph)
     return plain
-
-
-def _record_of(began: RunBeganRecord) -> RunRecord:
-    return RunRecord(
-        flow=began.flow,
-        run_id=began.run_id,
-        status="running",
-        created_us=began.at_us,
-        user=began.user,
-        tags=began.tags,
-        system_tags=(f"user:{began.user}", "runtime:dev"),
-        origin_run_id=began.origin_run_id,
-        host=began.host,
-        pid=os.getpid(),
-    )
 
 
 def _logs(outputs: Sequence[TaskOutput]) -> list[LogBatch]:

@@ -5,22 +5,52 @@ from pathlib import Path
 from msgspec import Struct
 
 from engine.config import Config
-from engine.errors import ConfigError
+from engine.datastores import fetcher, is_remote, open_replica, replica_layout
 from engine.stores.directory import BlobDirectory
 from engine.stores.layout import Layout, create_layout, open_layout
 from engine.stores.metadata.base import MetadataStore
 from engine.stores.metadata.local import LocalMetadata
+from engine.stores.remote.replica import Replica
 
 
 class Stores(Struct, frozen=True):
-    """Where blobs, journals and metadata of a datastore are."""
+    """Where blobs, journals and metadata of a datastore are.
+
+    With `replica` the datastore is in an object store, and the others are its directory here.
+    """
 
     layout: Layout
     blobs: BlobDirectory
     metadata: MetadataStore
+    replica: Replica | None = None
+
+    async def pull_runs(self, flow: str) -> None:
+        """Make sure that the runs of other machines are listed."""
+        if self.replica is not None:
+            await self.replica.pulling.runs(flow)
+
+    async def settle(self, flow: str, run_id: str) -> None:
+        """Make sure that all of a run that nobody drives is here, and where the datastore is.
+
+        Raises:
+            NotFoundError: there is no such run.
+            StoreError: the object store does not answer.
+        """
+        if self.replica is not None:
+            await self.replica.settle(flow, run_id)
+
+    def has(self, digest: str) -> bool:
+        """Whether a blob is there, as far as can be told without asking for it.
+
+        A journal in an object store names no blob that is not there; what a run that is kept
+        names is not removed.
+        """
+        return self.replica is not None or self.blobs.exists(digest)
 
     async def aclose(self) -> None:
         await self.metadata.aclose()
+        if self.replica is not None:
+            await self.replica.aclose()
 
 
 def open_stores(config: Config, *, create: bool) -> Stores:
@@ -31,17 +61,17 @@ def open_stores(config: Config, *, create: bool) -> Stores:
         DatastoreError: the directory is something else, or of a later version.
         StoreAccessError: the file system refuses.
     """
-    if "://" in config.datastore:
-        scheme = config.datastore.partition("://")[0]
-        raise ConfigError(
-            f"datastore {config.datastore!r}: there is no {scheme} datastore in this version",
-            hint="give a directory: --datastore DIR",
-        )
-    path = Path(config.datastore)
-    layout = create_layout(path) if create else open_layout(path)
-    metadata = Path(config.metadata) if config.metadata else layout.metadata
+    remote = is_remote(config.datastore)
+    if remote:
+        layout = replica_layout(config)
+    else:
+        path = Path(config.datastore)
+        layout = create_layout(path) if create else open_layout(path)
+    metadata = LocalMetadata(Path(config.metadata) if config.metadata else layout.metadata)
+    replica = open_replica(config, layout, metadata) if remote else None
     blobs = layout.blob_directory(
         durability=config.durability,
         verify="always" if config.verify == "always" else "identity",
+        fetch=fetcher(config, layout) if remote else None,
     )
-    return Stores(layout, blobs, LocalMetadata(metadata))
+    return Stores(layout, blobs, metadata, replica)

@@ -58,6 +58,7 @@ class RunFacts(Struct, frozen=True):
     resources: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     durability: str = "process"
     verify: str = "identity"
+    broker: str | None = None
 
 
 class _Items(Struct, frozen=True):
@@ -123,6 +124,7 @@ class JobFactory:
             environment=facts.environments.get(task.step, {}),
             durability=facts.durability,
             verify=facts.verify,
+            broker=facts.broker,
         )
         return Job(
             name=self.name(task, launch.attempt),

@@ -15,7 +15,7 @@ import os
 import resource
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Self
 
@@ -114,6 +114,14 @@ def write_all(fd: int, views: Sequence[memoryview]) -> None:
         _write_block(fd, block)
 
 
+def pwrite_all(fd: int, data: Buffer, offset: int) -> None:
+    """Write every byte at `offset`, whatever number of calls that takes."""
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(fd, view, offset)
+        view, offset = view[count:], offset + count
+
+
 def _write_block(fd: int, block: memoryview) -> None:
     if crashpoints.BLOB_HALF_WRITTEN.is_due():
         os.write(fd, block[: len(block) // 2])
@@ -173,12 +181,23 @@ class BlobDirectory:
     are synced). `verify` is "identity" or "always": whether a file that is still the one that was
     hashed may be mapped without hashing it again.
 
+    `fetch` is called with the digest of a blob that is to be read and is not there; it brings it,
+    or raises BlobNotFoundError.
+
     A change of the bytes that leaves inode, size and both times alone (a failing disk) is only seen
     by `verify="always"` and by `fsck --read-data`.
     """
 
-    def __init__(self, root: str, *, durability: str = "process", verify: str = "identity") -> None:
+    def __init__(
+        self,
+        root: str,
+        *,
+        durability: str = "process",
+        verify: str = "identity",
+        fetch: Callable[[str], None] | None = None,
+    ) -> None:
         self.root = root
+        self._fetch = fetch
         self._temporary = os.path.join(root, "tmp")
         self.durability = durability
         self.verification = verify
@@ -243,6 +262,22 @@ class BlobDirectory:
             for block in blocks:
                 _write_block(fd, block)
             return digest, self._keep(fd, name, digest)
+
+    def adopt(self, digest: str, fd: int, name: str) -> FileIdentity:
+        """Keep a file that another has written, if its bytes have this digest.
+
+        Args:
+            digest: what they should have.
+            fd: of the file, open for reading, too.
+            name: its path, in `blobs/tmp`.
+
+        Raises:
+            BlobCorruptError: they have another.
+        """
+        found = digest_of_file(fd)
+        if found != digest:
+            raise BlobCorruptError(digest, expected=digest, actual=found)
+        return self._keep(fd, name, digest)
 
     def _keep(self, fd: int, name: str, digest: str) -> FileIdentity:
         """Give a written file its lasting name."""
@@ -354,6 +389,8 @@ class BlobDirectory:
     @contextmanager
     def _open(self, digest: str) -> Iterator[int]:
         path = self.path(digest)
+        if self._fetch is not None and not os.path.exists(path):
+            self._fetch(digest)
         try:
             fd = os.open(path, _OPEN_READ)
         except FileNotFoundError as error:

@@ -11,6 +11,7 @@ A directory that holds anything else is somebody's, and is not written to.
 """
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -92,9 +93,13 @@ class Layout(Struct, frozen=True):
         return _names(self.root / "runs" / safe_name(flow, what="flow"))
 
     def blob_directory(
-        self, *, durability: str = "process", verify: str = "identity"
+        self,
+        *,
+        durability: str = "process",
+        verify: str = "identity",
+        fetch: Callable[[str], None] | None = None,
     ) -> BlobDirectory:
-        return BlobDirectory(str(self.blobs), durability=durability, verify=verify)
+        return BlobDirectory(str(self.blobs), durability=durability, verify=verify, fetch=fetch)
 
 
 def _names(folder: Path) -> list[str]:

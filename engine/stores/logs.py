@@ -107,6 +107,11 @@ class LogWriter:
         """
         self._frames.append_many([_pack(batch) for batch in batches if batch.lines])
 
+    @property
+    def end(self) -> int:
+        """The size of the log so far, in bytes."""
+        return self._frames.end
+
     def close(self) -> None:
         self._frames.close()
 

@@ -35,7 +35,8 @@ class TaskSpec(Struct, frozen=True):
     item, or an Entry of the whole packed list, as `items_whole` says level by level.
     `last_attempt` tells @catch that no retry follows. `fallback` is the failure to catch without
     running user code. `datastore` is the local directory of the datastore;
-    `durability` and `verify` are how its blobs are written and read (BlobDirectory).
+    `durability` and `verify` are how its blobs are written and read (BlobDirectory); `broker` is
+    the socket where a blob that is not there is asked for (engine.stores.remote.ask).
     """
 
     flow: str
@@ -59,6 +60,7 @@ class TaskSpec(Struct, frozen=True):
     environment: Mapping[str, str] = field(default_factory=dict)
     durability: str = "process"
     verify: str = "identity"
+    broker: str | None = None
 
     def pack(self) -> bytes:
         wire = {

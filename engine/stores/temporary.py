@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 
 from engine import crashpoints
 
-_OPEN_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_OLD = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC  # NFS locks for writers only
 
 

@@ -30,6 +30,7 @@ from engine.flow.spec import FlowSpec
 from engine.stores.artifacts import pack_items, save_values
 from engine.stores.directory import BlobDirectory
 from engine.stores.manifest import Entry, Manifest
+from engine.stores.remote.ask import asker
 from engine.stores.taskspec import CHANNEL_MAX_BYTES, Report, TaskSpec
 from engine.worker.context import EntrySource, TaskContext
 from engine.worker.failure import failure_of, type_name
@@ -51,7 +52,10 @@ class Program(Struct, frozen=True):
 def run_attempt(program: Program, spec: TaskSpec) -> Report:
     """Run the attempt that `spec` describes."""
     directory = BlobDirectory(
-        os.path.join(spec.datastore, "blobs"), durability=spec.durability, verify=spec.verify
+        os.path.join(spec.datastore, "blobs"),
+        durability=spec.durability,
+        verify=spec.verify,
+        fetch=asker(spec.broker) if spec.broker else None,
     )
     try:
         manifest = _Attempt(program, spec, directory).manifest().pack()

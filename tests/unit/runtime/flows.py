@@ -45,3 +45,30 @@ class Naps(FlowSpec):
     @step
     def end(self) -> None:
         pass
+
+
+class Fan(FlowSpec):
+    """Six tasks carry one large value; the last step may fail."""
+
+    fails = Parameter("fails", default=False, type=bool)
+
+    @step
+    def start(self) -> None:
+        self.shared = b"x" * 100_000
+        self.items = list(range(6))
+        self.next(self.each, foreach="items")
+
+    @step
+    def each(self) -> None:
+        self.size = len(self.shared) + self.input
+        self.next(self.join)
+
+    @step
+    def join(self, inputs) -> None:  # type: ignore[no-untyped-def]  # as users write it
+        self.sizes = [task.size for task in inputs]
+        self.next(self.end)
+
+    @step
+    def end(self) -> None:
+        if self.fails:
+            raise ValueError("asked to")

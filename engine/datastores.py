@@ -1,0 +1,85 @@
+"""A datastore in an object store, found by its URL: the store and its directory here, joined.
+
+Readers and runs open it alike; what a journal's frames mean to it comes from engine.facts.
+"""
+
+import hashlib
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from engine.config import Config
+from engine.errors import ConfigError
+from engine.facts import fact_of, named_in
+from engine.stores.base import BlobStore
+from engine.stores.layout import Layout, create_layout
+from engine.stores.metadata.base import MetadataStore
+from engine.stores.remote.downloads import Downloads
+from engine.stores.remote.portal import Portal
+from engine.stores.remote.replica import Replica
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
+
+
+def is_remote(datastore: str) -> bool:
+    """Whether a datastore is a URL and not a directory."""
+    return "://" in datastore
+
+
+def replica_layout(config: Config) -> Layout:
+    """The directory on this machine that goes with the object store; made if it is not there.
+
+    Raises:
+        DatastoreError: something else is in its place.
+        StoreAccessError: the file system refuses.
+    """
+    url = config.datastore.rstrip("/")
+    name = _UNSAFE.sub("-", url.partition("://")[2]).strip("-.")[:64]
+    endpoint = config.s3_endpoint_url or ""
+    told_apart = hashlib.blake2b(f"{url} {endpoint}".encode(), digest_size=6).hexdigest()
+    return create_layout(Path(config.cache_dir) / "stores" / f"{name}-{told_apart}")
+
+
+def open_replica(config: Config, layout: Layout, metadata: MetadataStore) -> Replica:
+    """Join the object store of `config` with its directory.
+
+    Raises:
+        ConfigError: there is no such kind of store in this version.
+    """
+    return Replica(
+        open_blobs(config),
+        layout,
+        metadata,
+        decode=fact_of,
+        named=named_in,
+        now_us=lambda: time.time_ns() // 1000,
+    )
+
+
+def open_blobs(config: Config) -> BlobStore:
+    """The object store of a URL. Connects to nothing yet.
+
+    Raises:
+        ConfigError: there is no such kind of store in this version.
+    """
+    scheme = config.datastore.partition("://")[0]
+    if scheme != "s3":
+        raise ConfigError(
+            f"datastore {config.datastore!r}: there is no {scheme} datastore in this version",
+            hint="give a directory or s3://BUCKET/PREFIX: --datastore PLACE",
+        )
+    from engine.stores.s3 import open_s3  # noqa: PLC0415  # the SDK: only where it is needed
+
+    return open_s3(config)
+
+
+def fetcher(config: Config, layout: Layout) -> Callable[[str], None]:
+    """What brings a blob into the directory for a reader that is not async; see BlobDirectory."""
+    portal = Portal(lambda: open_blobs(config))
+    directory = layout.blob_directory()
+
+    def fetch(digest: str) -> None:
+        portal.call(lambda blobs: Downloads(blobs, directory).fetch(digest))
+
+    return fetch

@@ -1,0 +1,264 @@
+"""Ships a run to the object store while it is driven: blobs, then the journal that names them.
+
+The scheduler does not wait for this. It goes on from the journal in the cache; what the object
+store has of the journal, always a prefix, is what is committed there. A segment is put when all
+blobs that its frames name are durable, so nothing remote refers to what is not there. If the driver
+and its machine are lost, what was not shipped was in flight.
+"""
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from msgspec import Struct
+
+from engine import crashpoints
+from engine.errors import RunFencedError
+from engine.groups import unwrapped
+from engine.stores.artifacts import PACKED, read_entry, unpack_entry
+from engine.stores.base import BlobStore
+from engine.stores.directory import BlobDirectory
+from engine.stores.journals import JournalReader
+from engine.stores.manifest import Entry, FileIdentity, Manifest
+from engine.stores.packed import PackedList
+from engine.stores.remote.keys import JOURNAL, LOG, segment_key
+from engine.stores.remote.segments import Merging, Segment
+from engine.stores.remote.uploads import Uploads
+from engine.stores.threads import in_thread
+
+SEGMENT_MAX_BYTES = 8 << 20
+FLUSH_EVERY_S = 0.05
+"""A commit waits at most this long for others to share its request."""
+LOG_EVERY_S = 1.0
+_FRAMES_A_TURN = 200
+
+Named = Callable[[bytes], tuple[bytes, bool] | None]
+"""A journal's payload to the packed manifest in it, if there is one, and whether a manifest that is
+committed names the same blobs already."""
+
+
+class Growing(Struct, frozen=True):
+    """A file of frames in the cache, and how much of it is whole now, in bytes."""
+
+    path: str
+    end: Callable[[], int]
+
+
+class Shipment(Struct, frozen=True):
+    """What a run ships. `done` says how much of journal and log is remote already, in bytes."""
+
+    flow: str
+    run_id: str
+    journal: Growing
+    log: Growing
+    done: tuple[int, int] = (0, 0)
+
+
+class FileShipping:
+    """Puts what was appended to one file as segments. `done` is where the next one begins."""
+
+    def __init__(self, blobs: BlobStore, shipment: Shipment, name: str) -> None:
+        is_journal = name == JOURNAL
+        self._blobs = blobs
+        self._shipment = shipment
+        self._name = name
+        self.file = shipment.journal if is_journal else shipment.log
+        self._merging = Merging()
+        self.done = shipment.done[0 if is_journal else 1]
+
+    async def ship(self, end: int) -> None:
+        """Put the file up to `end`.
+
+        Raises:
+            RunFencedError: another writer has put the same stretch.
+            StoreUnavailableError: the store does not take it.
+        """
+        while self.done < end:
+            segment = Segment(self.done, min(end - self.done, SEGMENT_MAX_BYTES))
+            crashpoints.SEGMENT_BEFORE_PUT.passed()
+            if not await self._put(segment, if_absent=True):
+                raise RunFencedError(f"{self._shipment.flow}/{self._shipment.run_id}")
+            crashpoints.SEGMENT_AFTER_PUT.passed()
+            self.done = segment.end
+            if merged := self._merging.add(segment):
+                await self._put(merged)
+
+    async def unite(self) -> None:
+        """Make one object of the file, if it is small enough and of several."""
+        if self._merging.count > 1 and self.done <= SEGMENT_MAX_BYTES:
+            await self._put(Segment(0, self.done))
+
+    async def _put(self, segment: Segment, *, if_absent: bool = False) -> bool:
+        shipment = self._shipment
+        key = segment_key(shipment.flow, shipment.run_id, self._name, segment.start)
+        data = await in_thread(_read, self.file.path, segment)
+        return await self._blobs.put(key, (data,), if_absent=if_absent)
+
+
+def _read(path: str, segment: Segment) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return os.pread(fd, segment.size_bytes, segment.start)
+    finally:
+        os.close(fd)
+
+
+class _Stretch(Struct):
+    """Frames whose blobs are on their way. The journal up to `end` may go when `blobs` is done."""
+
+    end: int
+    blobs: "asyncio.Task[None]"
+
+
+class Shipper:
+    """Ships one run until it is closed. `wake` tells that there may be something new.
+
+    Args:
+        blobs: the object store.
+        shipment: the run.
+        uploads: what carries the blobs.
+        directory: the blobs of the cache.
+        named: see Named.
+    """
+
+    def __init__(
+        self,
+        blobs: BlobStore,
+        shipment: Shipment,
+        uploads: Uploads,
+        directory: BlobDirectory,
+        named: Named,
+    ) -> None:
+        self._uploads = uploads
+        self._directory = directory
+        self._named = named
+        self._journal = FileShipping(blobs, shipment, JOURNAL)
+        self._log = FileShipping(blobs, shipment, LOG)
+        self._looked_to = self._journal.done
+        self._going: deque[_Stretch] = deque()
+        self._wake = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._moved = asyncio.Condition()
+
+    @property
+    def shipped(self) -> int:
+        """How far the journal is committed in the object store, in bytes."""
+        return self._journal.done
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def close(self) -> None:
+        """Let `run` ship what is left and return."""
+        self._closing.set()
+        self._wake.set()
+
+    async def until(self, offset: int) -> None:
+        """Return when the journal is committed up to and with the frame at `offset`.
+
+        To be used beside `run`: if that fails, whoever runs both ends this.
+        """
+        self._wake.set()
+        async with self._moved:
+            await self._moved.wait_for(lambda: self._journal.done > offset)
+
+    async def run(self) -> None:
+        """Ship what there is, again and again, until closed; then all that is left.
+
+        Raises:
+            RunFencedError: another writer ships this run, too.
+            StoreError: the object store does not take it, or a blob is gone from the cache.
+        """
+        with unwrapped():
+            async with asyncio.TaskGroup() as group:
+                await self._run(group)
+
+    async def _run(self, group: asyncio.TaskGroup) -> None:
+        logging = group.create_task(self._ship_logs(), name="log segments")
+        while not self._closing.is_set():
+            await self._wake.wait()
+            self._wake.clear()
+            await self._ship(group)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FLUSH_EVERY_S):
+                    await self._closing.wait()
+        while self._journal.done < self._journal.file.end():
+            await self._ship(group)
+            if self._going:
+                await asyncio.wait([self._going[0].blobs])
+        await self._journal.unite()
+        await logging
+
+    async def _ship(self, group: asyncio.TaskGroup) -> None:
+        """Look at new frames, start what they need, and put what is ready."""
+        if self._looked_to < self._journal.file.end():
+            await self._look(group)
+            self._wake.set()  # there may be more than one look takes
+        end = self._journal.done
+        while self._going and self._going[0].blobs.done():
+            self._going[0].blobs.result()
+            end = self._going.popleft().end
+        if self._going:  # the first one that is not ready wakes us
+            self._going[0].blobs.add_done_callback(lambda _: self._wake.set())
+        if end > self._journal.done:
+            await self._journal.ship(end)
+            async with self._moved:
+                self._moved.notify_all()
+
+    async def _look(self, group: asyncio.TaskGroup) -> None:
+        wanted, end = await in_thread(self._wants)
+        self._looked_to = end
+        self._going.append(_Stretch(end, group.create_task(self._upload(wanted))))
+
+    def _wants(self) -> tuple[dict[bytes, FileIdentity | None], int]:
+        """The blobs that new frames name, and where those frames end."""
+        wanted: dict[bytes, FileIdentity | None] = {}
+        known: dict[bytes, FileIdentity | None] = {}
+        with JournalReader(self._journal.file.path) as reader:
+            for number, (_, payload) in enumerate(reader.scan(self._looked_to), 1):
+                if found := self._named(payload):
+                    packed, is_known = found
+                    into = known if is_known else wanted
+                    for entry in entries_of(packed):
+                        self._add(entry, into, is_known=is_known)
+                if number == _FRAMES_A_TURN:
+                    break
+            self._uploads.note(known)
+            return wanted, reader.position
+
+    def _add(self, entry: Entry, into: dict[bytes, FileIdentity | None], *, is_known: bool) -> None:
+        if entry.digest is not None:
+            digest = bytes.fromhex(entry.digest)
+            if digest in into:
+                return
+            into[digest] = entry.identity
+        if entry.serializer == PACKED and not (is_known and entry.digest):
+            for item in PackedList(read_entry(entry, self._directory)):
+                self._add(unpack_entry(item), into, is_known=is_known)
+
+    async def _upload(self, wanted: dict[bytes, FileIdentity | None]) -> None:
+        with unwrapped():
+            await self._ensure_all(wanted)
+
+    async def _ensure_all(self, wanted: dict[bytes, FileIdentity | None]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for digest, identity in wanted.items():
+                group.create_task(self._uploads.ensure(digest, identity))
+
+    async def _ship_logs(self) -> None:
+        while not self._closing.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOG_EVERY_S):
+                    await self._closing.wait()
+            await self._log.ship(self._log.file.end())
+        await self._log.unite()
+
+
+def entries_of(packed: bytes) -> Iterator[Entry]:
+    """All entries of a packed manifest."""
+    manifest = Manifest.unpack(packed)
+    yield from manifest.artifacts.values()
+    if manifest.items:
+        yield manifest.items

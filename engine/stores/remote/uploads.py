@@ -1,0 +1,80 @@
+"""Makes blobs of the cache durable in the object store: each once, and none is asked for first.
+
+What a run knows to be there it learns from what it puts and from the runs that it goes on from; for
+anything else the conditional put is the question and the answer in one request.
+"""
+
+import asyncio
+from collections.abc import Iterable
+
+from engine.errors import BlobNotFoundError
+from engine.stores.base import BlobStore
+from engine.stores.cas import blob_key
+from engine.stores.directory import BlobDirectory
+from engine.stores.manifest import FileIdentity
+from engine.stores.threads import in_thread
+
+ASK_FIRST_BYTES = 8 << 20
+"""From here on sending what is there already costs more than a request that asks."""
+
+
+class Uploads:
+    """Uploads blobs of `directory` to `blobs`. Equal digests that overlap go once.
+
+    Args:
+        blobs: the object store; it bounds what is in flight.
+        directory: where the blobs lie now.
+    """
+
+    def __init__(self, blobs: BlobStore, directory: BlobDirectory) -> None:
+        self._blobs = blobs
+        self._directory = directory
+        self._known: set[bytes] = set()
+        self._going: dict[bytes, asyncio.Future[None]] = {}
+
+    def note(self, digests: Iterable[bytes]) -> None:
+        """Take it as known that these are in the store: a committed manifest names them."""
+        self._known.update(digests)
+
+    async def ensure(self, digest: bytes, identity: FileIdentity | None = None) -> None:
+        """Return when the blob is durable.
+
+        Args:
+            digest: the blob's, 32 bytes.
+            identity: of the file that was hashed, which need then not be hashed again.
+
+        Raises:
+            BlobNotFoundError: it is in neither place.
+            BlobCorruptError: the file is not what its name says.
+            StoreUnavailableError: the store did not take it.
+        """
+        while digest not in self._known:
+            going = self._going.get(digest)
+            if going is None:
+                await self._upload(digest, identity)
+                return
+            await asyncio.wait([going])  # if that fails or is cancelled, it is ours to do
+
+    async def _upload(self, digest: bytes, identity: FileIdentity | None) -> None:
+        done = self._going[digest] = asyncio.get_running_loop().create_future()
+        try:
+            await self._put(digest.hex(), identity)
+            self._known.add(digest)
+        finally:
+            del self._going[digest]
+            done.cancel()
+
+    async def _put(self, digest: str, identity: FileIdentity | None) -> None:
+        key = blob_key(digest)
+        try:
+            size = self._directory.size(digest)
+            is_large = size is None or size >= ASK_FIRST_BYTES
+            if is_large and await self._blobs.stat(key) is not None:
+                return
+            data = await in_thread(self._directory.map, digest, identity)
+        except BlobNotFoundError:
+            if await self._blobs.stat(key) is None:
+                raise
+            return
+        with data:  # an error's traceback must not keep the mapping
+            await self._blobs.put(key, (data,), if_absent=True)
