@@ -5,11 +5,13 @@ flow language only; the runtime forks its server from this process; what draws c
 the first event.
 """
 
+import gc
 import signal
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any  # Any: values of many options
 
+from engine.cli.main import GC_DEFAULT
 from engine.cli.options import Session
 from engine.errors import EXIT_RUN_FAILED
 
@@ -184,6 +186,7 @@ def _fork(flow: "type[FlowSpec]", wanted: Mapping[str, Any], session: Session) -
     from engine.executors.zygote import fork_zygote
 
     def load() -> "Target":
+        gc.set_threshold(*GC_DEFAULT)  # tasks collect as any program does
         from engine.worker.main import program_of, task_target
 
         return task_target(program_of(flow, wanted["decorators"]))

@@ -30,7 +30,6 @@ from engine.runtime.origin import Origin, find_origin
 from engine.runtime.recorder import Recorder
 from engine.runtime.result import FinishedRun
 from engine.runtime.stores import Stores
-from engine.runtime.zygotes import spawn_for
 from engine.scheduler.driver import Driver, DriverParts
 from engine.scheduler.jobs import JobFactory, RunFacts
 from engine.scheduler.journal import RunBeganRecord, SucceededRecord, decode
@@ -43,7 +42,6 @@ from engine.stores.leases import Lease
 from engine.stores.logs import LogBatch, LogWriter
 from engine.stores.manifest import Manifest
 from engine.stores.metadata.tags import merged_tags
-from engine.stores.remote.shipper import Growing
 from engine.worker.loader import adopt_main, refuse_while_loading, target_of
 
 PARAMETERS_STEP = "_parameters"
@@ -99,9 +97,7 @@ class Run:
                 await gate.enter_async_context(entered(runs))
                 origin = await self._find_origin()
                 parameters = origin.parameters if origin else self._resolve_parameters()
-                zygote = zygote or spawn_for(
-                    self._flow, self._options.decorators, isolation=self._settings.isolation
-                )
+                zygote = zygote or self._spawn()
                 executor = LocalExecutor(zygote)
                 with ExitStack() as stack:
                     folder = self._open_folder(stack)
@@ -116,6 +112,13 @@ class Run:
                 await executor.aclose()
             elif zygote is not None:
                 zygote.kill()
+
+    def _spawn(self) -> Zygote:
+        # The command line has forked its own, and has no use for all that a worker imports.
+        from engine.runtime.zygotes import spawn_for  # noqa: PLC0415
+
+        decorators, isolation = self._options.decorators, self._settings.isolation
+        return spawn_for(self._flow, decorators, isolation=isolation)
 
     async def _find_origin(self) -> Origin | None:
         options = self._options
@@ -197,7 +200,7 @@ class Run:
         if self._stores.replica is None:
             yield None, ()
             return
-        from engine.runtime.shipping import shipped  # noqa: PLC0415  # most runs are local
+        from engine.runtime.shipping import Growing, shipped  # noqa: PLC0415  # most runs are local
 
         layout = self._stores.layout
         journal = Growing(str(layout.journal(began.flow, began.run_id)), lambda: folder.journal.end)

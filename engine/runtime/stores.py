@@ -1,16 +1,19 @@
 """The stores of a configuration, found by its `datastore` and `metadata`."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from engine.config import Config
-from engine.datastores import fetcher, is_remote, open_replica, replica_layout
 from engine.stores.directory import BlobDirectory
 from engine.stores.layout import Layout, create_layout, open_layout
 from engine.stores.metadata.base import MetadataStore
 from engine.stores.metadata.local import LocalMetadata
-from engine.stores.remote.replica import Replica
+
+if TYPE_CHECKING:
+    from engine.stores.remote.replica import Replica
 
 
 class Stores(Struct, frozen=True):
@@ -22,7 +25,7 @@ class Stores(Struct, frozen=True):
     layout: Layout
     blobs: BlobDirectory
     metadata: MetadataStore
-    replica: Replica | None = None
+    replica: "Replica | None" = None
 
     async def pull_runs(self, flow: str) -> None:
         """Make sure that the runs of other machines are listed."""
@@ -61,17 +64,32 @@ def open_stores(config: Config, *, create: bool) -> Stores:
         DatastoreError: the directory is something else, or of a later version.
         StoreAccessError: the file system refuses.
     """
-    remote = is_remote(config.datastore)
-    if remote:
-        layout = replica_layout(config)
-    else:
-        path = Path(config.datastore)
-        layout = create_layout(path) if create else open_layout(path)
-    metadata = LocalMetadata(Path(config.metadata) if config.metadata else layout.metadata)
-    replica = open_replica(config, layout, metadata) if remote else None
-    blobs = layout.blob_directory(
-        durability=config.durability,
-        verify="always" if config.verify == "always" else "identity",
-        fetch=fetcher(config, layout) if remote else None,
+    if "://" in config.datastore:
+        return _open_remote(config)
+    path = Path(config.datastore)
+    layout = create_layout(path) if create else open_layout(path)
+    return Stores(layout, _blobs(config, layout), LocalMetadata(_metadata(config, layout)))
+
+
+def _open_remote(config: Config) -> Stores:
+    from engine.datastores import (  # noqa: PLC0415  # most runs are local
+        fetcher,
+        open_replica,
+        replica_layout,
     )
-    return Stores(layout, blobs, metadata, replica)
+
+    layout = replica_layout(config)
+    metadata = LocalMetadata(_metadata(config, layout))
+    blobs = _blobs(config, layout, fetcher(config, layout))
+    return Stores(layout, blobs, metadata, open_replica(config, layout, metadata))
+
+
+def _metadata(config: Config, layout: Layout) -> Path:
+    return Path(config.metadata) if config.metadata else layout.metadata
+
+
+def _blobs(
+    config: Config, layout: Layout, fetch: Callable[[str], None] | None = None
+) -> BlobDirectory:
+    verify = "always" if config.verify == "always" else "identity"
+    return layout.blob_directory(durability=config.durability, verify=verify, fetch=fetch)
