@@ -69,9 +69,9 @@ def open_blobs(config: Config) -> BlobStore:
             f"datastore {config.datastore!r}: there is no {scheme} datastore in this version",
             hint="give a directory or s3://BUCKET/PREFIX: --datastore PLACE",
         )
-    from engine.stores.s3 import open_s3  # noqa: PLC0415  # the SDK: only where it is needed
+    from engine.stores.s3.store import open_s3  # noqa: PLC0415  # only where it is needed
 
-    return open_s3(config)
+    return open_s3(config.datastore, config)
 
 
 def fetcher(config: Config, layout: Layout) -> Callable[[str], None]:
