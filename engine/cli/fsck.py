@@ -12,22 +12,18 @@ import click
 from msgspec.structs import asdict
 
 from engine.cli.options import session, verb
-from engine.client.reader import record_of
 from engine.config import Config
 from engine.errors import EXIT_INFRASTRUCTURE, EngineError, StoreError
+from engine.facts import fact_of
 from engine.scheduler.journal import (
-    FailedRecord,
     RunBeganRecord,
-    RunDoneRecord,
     SucceededRecord,
     decode,
 )
 from engine.stores.fsck import Damage, check
 from engine.stores.journals import JournalReader, never_began
 from engine.stores.layout import Layout, open_layout
-from engine.stores.manifest import Manifest, outline
-from engine.stores.metadata.base import TaskRecord
-from engine.stores.metadata.rebuild import Fact, RunEnd
+from engine.stores.manifest import Manifest
 
 
 @verb(
@@ -136,44 +132,3 @@ def _reindex(layout: Layout, config: Config, problems: dict[str, str]) -> int:
     written, found = asyncio.run(work())
     problems.update(found)
     return written
-
-
-def fact_of(offset: int, payload: bytes) -> Fact | None:
-    """What a journal's frame says to metadata."""
-    match decode(payload):
-        case RunBeganRecord() as began:
-            return record_of(began)
-        case SucceededRecord() as done:
-            return _task_of(done, "succeeded", offset)
-        case FailedRecord() as failed:
-            return _task_of(failed, "failed", None)
-        case RunDoneRecord(at_us=at_us, status=status, reason=reason):
-            return RunEnd(status, at_us, reason)
-        case _:
-            return None
-
-
-def _task_of(record: SucceededRecord | FailedRecord, status: str, result: int | None) -> TaskRecord:
-    import msgpack
-
-    reused = caught = False
-    failure: bytes | None = None
-    if isinstance(record, SucceededRecord):
-        reused, caught = record.reused, outline(record.manifest).caught
-    else:
-        failure = bytes(msgpack.packb(record.failure.to_dict()))
-    return TaskRecord(
-        flow="",
-        run_id="",
-        step=record.task.step,
-        task_id=record.task.task_id,
-        ordinal=0,
-        attempt=record.attempt,
-        status=status,
-        started_us=record.started_us,
-        ended_us=record.ended_us,
-        result=result,
-        reused=reused,
-        caught=caught,
-        failure=failure,
-    )

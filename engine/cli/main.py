@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EXIT_INTERRUPTED = 130
 GC_DEFAULT = gc.get_threshold()
 GC_THRESHOLD = 20_000
-"""Of what is made in a start nothing is rubbish: looking through it at every 700 costs 5 % of it."""
+"""Of what a start makes nothing is rubbish; to look through it at every 700 costs 5 % of it."""
 
 EXIT_PIPE = 141
 """What a shell reports of a program that the end of its reader stopped (128 + SIGPIPE)."""

@@ -200,7 +200,8 @@ class Run:
         if self._stores.replica is None:
             yield None, ()
             return
-        from engine.runtime.shipping import Growing, shipped  # noqa: PLC0415  # most runs are local
+        from engine.runtime.shipping import shipped  # noqa: PLC0415  # most runs are local
+        from engine.stores.remote.shipper import Growing  # noqa: PLC0415
 
         layout = self._stores.layout
         journal = Growing(str(layout.journal(began.flow, began.run_id)), lambda: folder.journal.end)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.cli.fsck import fact_of
+from engine.facts import fact_of
 from engine.scheduler.journal import ExecutorLostRecord, encode
 from tests.cli.conftest import Call
 from tests.unit.client.stored import (

@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from engine.errors import BlobNotFoundError, StoreError
+from engine.groups import unwrapped
 from engine.stores.base import BlobInfo, BlobStore
 from engine.stores.directory import access_error, pwrite_all
 from engine.stores.journals import JournalReader, run_holder
@@ -35,6 +36,7 @@ from engine.stores.remote.standing import ALIVE_US, unpack_status
 from engine.stores.threads import in_thread
 
 STATUSES_AT_ONCE = 32
+_TRIES = 3  # segments may be united in between a list and what it says
 _ENDED = frozenset(("succeeded", "failed", "interrupted"))
 
 
@@ -81,11 +83,12 @@ class Pulling:
             async with at_once:
                 await self._status(info)
 
-        async with asyncio.TaskGroup() as group:
-            for (name, run_id), info in infos.items():
-                known = await self._metadata.run(name, run_id)
-                if known is None or known.status not in _ENDED:
-                    group.create_task(pull(info))
+        with unwrapped():
+            async with asyncio.TaskGroup() as group:
+                for (name, run_id), info in infos.items():
+                    known = await self._metadata.run(name, run_id)
+                    if known is None or known.status not in _ENDED:
+                        group.create_task(pull(info))
         async for info in self._blobs.list(f"{TAGS}{flow}/" if flow else TAGS):
             _, name, run_id = info.key.split("/")
             await self._tags(name, run_id)
@@ -142,17 +145,26 @@ class Pulling:
         """
         if run_holder(str(self._layout.lock(flow, run_id))) is not None:
             return True
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                await self._files(flow, run_id)
+                break
+            except BlobNotFoundError:
+                if not tries_left:
+                    raise
+        info = await self._blobs.stat(status_key(flow, run_id))
+        if info is not None:
+            await self._status(info)
+            await self._tags(flow, run_id)
+        return info is not None or self._layout.journal(flow, run_id).exists()
+
+    async def _files(self, flow: str, run_id: str) -> None:
         segments = await self.segments(flow, run_id)
         if any(segments.values()):
             self._layout.create_run(flow, run_id)
             await self._file(flow, run_id, LOG, segments[LOG])
             if await self._file(flow, run_id, JOURNAL, segments[JOURNAL]):
                 await self._index(flow, run_id)
-        info = await self._blobs.stat(status_key(flow, run_id))
-        if info is not None:
-            await self._status(info)
-            await self._tags(flow, run_id)
-        return info is not None or self._layout.journal(flow, run_id).exists()
 
     async def segments(self, flow: str, run_id: str) -> dict[str, list[Segment]]:
         """The segments there are of a run's journal and log."""
@@ -171,14 +183,19 @@ class Pulling:
         here = await in_thread(_size, path)
         if extent(segments) <= here:
             return False
+        with unwrapped():
+            await self._append(flow, run_id, name, cover(segments, here))
+        return True
+
+    async def _append(self, flow: str, run_id: str, name: str, segments: Sequence[Segment]) -> None:
+        path = str(self._layout.run(flow, run_id) / name)
         async with asyncio.TaskGroup() as group:
             parts = [
                 (segment, group.create_task(self._bytes(flow, run_id, name, segment)))
-                for segment in cover(segments, here)
+                for segment in segments
             ]
         for segment, part in parts:
             await in_thread(_extend, path, part.result(), segment.start)
-        return True
 
     async def _bytes(self, flow: str, run_id: str, name: str, segment: Segment) -> bytes:
         data = await self._blobs.get(segment_key(flow, run_id, name, segment.start))

@@ -66,6 +66,7 @@ class FileShipping:
         self._name = name
         self.file = shipment.journal if is_journal else shipment.log
         self._merging = Merging()
+        self._starts: list[int] = []  # of what was put, but the first
         self.done = shipment.done[0 if is_journal else 1]
 
     async def ship(self, end: int) -> None:
@@ -82,13 +83,18 @@ class FileShipping:
                 raise RunFencedError(f"{self._shipment.flow}/{self._shipment.run_id}")
             crashpoints.SEGMENT_AFTER_PUT.passed()
             self.done = segment.end
+            if segment.start:
+                self._starts.append(segment.start)
             if merged := self._merging.add(segment):
                 await self._put(merged)
 
     async def unite(self) -> None:
-        """Make one object of the file, if it is small enough and of several."""
+        """Make one object of a file that has ended, if it is small enough and of several."""
         if self._merging.count > 1 and self.done <= SEGMENT_MAX_BYTES:
             await self._put(Segment(0, self.done))
+            flow, run_id = self._shipment.flow, self._shipment.run_id
+            keys = [segment_key(flow, run_id, self._name, start) for start in self._starts]
+            await self._blobs.delete(keys)
 
     async def _put(self, segment: Segment, *, if_absent: bool = False) -> bool:
         shipment = self._shipment
@@ -248,10 +254,12 @@ class Shipper:
                 group.create_task(self._uploads.ensure(digest, identity))
 
     async def _ship_logs(self) -> None:
-        while not self._closing.is_set():
+        is_last = False
+        while not is_last:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOG_EVERY_S):
                     await self._closing.wait()
+            is_last = self._closing.is_set()
             await self._log.ship(self._log.file.end())
         await self._log.unite()
 

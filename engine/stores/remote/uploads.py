@@ -5,6 +5,7 @@ anything else the conditional put is the question and the answer in one request.
 """
 
 import asyncio
+import os
 from collections.abc import Iterable
 
 from engine.errors import BlobNotFoundError
@@ -16,6 +17,8 @@ from engine.stores.threads import in_thread
 
 ASK_FIRST_BYTES = 8 << 20
 """From here on sending what is there already costs more than a request that asks."""
+
+_OPEN_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Uploads:
@@ -71,10 +74,13 @@ class Uploads:
             is_large = size is None or size >= ASK_FIRST_BYTES
             if is_large and await self._blobs.stat(key) is not None:
                 return
-            data = await in_thread(self._directory.map, digest, identity)
-        except BlobNotFoundError:
+            await in_thread(self._directory.check, digest, identity)
+            fd = await in_thread(os.open, self._directory.path(digest), _OPEN_READ)
+        except (BlobNotFoundError, FileNotFoundError) as error:
             if await self._blobs.stat(key) is None:
-                raise
+                raise BlobNotFoundError(digest) from error
             return
-        with data:  # an error's traceback must not keep the mapping
-            await self._blobs.put(key, (data,), if_absent=True)
+        try:
+            await self._blobs.put_file(key, fd, if_absent=True)
+        finally:
+            os.close(fd)
