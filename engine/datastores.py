@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from engine.config import Config
 from engine.errors import ConfigError
 from engine.facts import fact_of, named_in
@@ -38,7 +40,8 @@ def replica_layout(config: Config) -> Layout:
     name = _UNSAFE.sub("-", url.partition("://")[2]).strip("-.")[:64]
     endpoint = config.s3_endpoint_url or ""
     told_apart = hashlib.blake2b(f"{url} {endpoint}".encode(), digest_size=6).hexdigest()
-    return create_layout(Path(config.cache_dir) / "stores" / f"{name}-{told_apart}")
+    layout = create_layout(Path(config.cache_dir) / "stores" / f"{name}-{told_apart}")
+    return replace(layout, fetch=_fetcher(config, layout))
 
 
 def open_replica(config: Config, layout: Layout, metadata: MetadataStore) -> Replica:
@@ -74,7 +77,7 @@ def open_blobs(config: Config) -> BlobStore:
     return open_s3(config.datastore, config)
 
 
-def fetcher(config: Config, layout: Layout) -> Callable[[str], None]:
+def _fetcher(config: Config, layout: Layout) -> Callable[[str], None]:
     """What brings a blob into the directory for a reader that is not async; see BlobDirectory."""
     portal = Portal(lambda: open_blobs(config))
     directory = layout.blob_directory()

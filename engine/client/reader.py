@@ -6,7 +6,7 @@ tags, and nothing is unpickled but by `value`.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,12 +32,10 @@ _JOURNALS_OPEN = 16  # descriptors; a client that walks many runs reads one afte
 class Reader:
     """Reads one datastore. Closed by `close`, by leaving its block, or with its last user."""
 
-    def __init__(
-        self, layout: Layout, config: Config, *, fetch: Callable[[str], None] | None = None
-    ) -> None:
+    def __init__(self, layout: Layout, config: Config) -> None:
         self._layout = layout
         self._blobs = layout.blob_directory(
-            verify="always" if config.verify == "always" else "identity", fetch=fetch
+            verify="always" if config.verify == "always" else "identity"
         )
         self._logs = LocalLogStore(layout)
         path = Path(config.metadata) if config.metadata else layout.metadata

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine.client.reader import ENDED, Reader
 from engine.config import Config
-from engine.datastores import fetcher, open_replica, replica_layout
+from engine.datastores import open_replica, replica_layout
 from engine.stores.journals import JournalReader
 from engine.stores.logs import LogPage, LogQuery
 from engine.stores.metadata.base import RunRecord, TaskRecord
@@ -33,7 +33,7 @@ class RemoteReader(Reader):
         self._portal = Portal(join)
         self._pulled: dict[tuple[str, ...], float] = {}
         self._datastore = config.datastore
-        super().__init__(layout, config, fetch=fetcher(config, layout))
+        super().__init__(layout, config)
 
     @property
     def root(self) -> str:

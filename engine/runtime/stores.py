@@ -1,6 +1,5 @@
 """The stores of a configuration, found by its `datastore` and `metadata`."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,23 +72,19 @@ def open_stores(config: Config, *, create: bool) -> Stores:
 
 def _open_remote(config: Config) -> Stores:
     from engine.datastores import (  # noqa: PLC0415  # most runs are local
-        fetcher,
         open_replica,
         replica_layout,
     )
 
     layout = replica_layout(config)
     metadata = LocalMetadata(_metadata(config, layout))
-    blobs = _blobs(config, layout, fetcher(config, layout))
-    return Stores(layout, blobs, metadata, open_replica(config, layout, metadata))
+    return Stores(layout, _blobs(config, layout), metadata, open_replica(config, layout, metadata))
 
 
 def _metadata(config: Config, layout: Layout) -> Path:
     return Path(config.metadata) if config.metadata else layout.metadata
 
 
-def _blobs(
-    config: Config, layout: Layout, fetch: Callable[[str], None] | None = None
-) -> BlobDirectory:
+def _blobs(config: Config, layout: Layout) -> BlobDirectory:
     verify = "always" if config.verify == "always" else "identity"
-    return layout.blob_directory(durability=config.durability, verify=verify, fetch=fetch)
+    return layout.blob_directory(durability=config.durability, verify=verify)

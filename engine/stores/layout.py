@@ -31,9 +31,13 @@ _IGNORED = frozenset({".gitignore", ".DS_Store"})
 
 
 class Layout(Struct, frozen=True):
-    """Paths inside an open datastore. `root` is absolute."""
+    """Paths inside an open datastore. `root` is absolute.
+
+    `fetch` brings a blob that is not there, if there is a place to fetch it from (BlobDirectory).
+    """
 
     root: Path
+    fetch: Callable[[str], None] | None = None
 
     @property
     def blobs(self) -> Path:
@@ -93,13 +97,11 @@ class Layout(Struct, frozen=True):
         return _names(self.root / "runs" / safe_name(flow, what="flow"))
 
     def blob_directory(
-        self,
-        *,
-        durability: str = "process",
-        verify: str = "identity",
-        fetch: Callable[[str], None] | None = None,
+        self, *, durability: str = "process", verify: str = "identity"
     ) -> BlobDirectory:
-        return BlobDirectory(str(self.blobs), durability=durability, verify=verify, fetch=fetch)
+        return BlobDirectory(
+            str(self.blobs), durability=durability, verify=verify, fetch=self.fetch
+        )
 
 
 def _names(folder: Path) -> list[str]:

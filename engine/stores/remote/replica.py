@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from engine.errors import NotFoundError
 from engine.stores.base import BlobStore
+from engine.stores.directory import BlobDirectory
 from engine.stores.frames import FrameReader
 from engine.stores.journals import JOURNAL_MAGIC, run_holder
 from engine.stores.layout import Layout
@@ -49,7 +50,7 @@ class Replica:
         self.blobs = blobs
         self.layout = layout
         self._named = named
-        self._directory = layout.blob_directory()
+        self._directory = BlobDirectory(str(layout.blobs))  # fetches nothing by itself
         self.downloads = Downloads(blobs, self._directory)
         self.pulling = Pulling(blobs, layout, metadata, decode, now_us)
 

@@ -1,0 +1,201 @@
+"""Removes from an object store what nobody needs. What gc.py says of a directory holds here, too.
+
+The lock on a directory is the object `gate` here, and the lease of a run its object under
+`status/`. A run puts its object and then looks for the gate; a collection puts the gate and then
+looks for objects. So of two that begin at once at least one sees the other: the run waits, or the
+collection ends. Who is alive is told by the store's clock alone.
+"""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Iterable, Set
+from datetime import UTC, datetime
+from typing import Protocol, runtime_checkable
+
+from engine.errors import RunHeldError
+from engine.groups import unwrapped
+from engine.stores.base import BlobInfo
+from engine.stores.directory import DIGEST_HEX
+from engine.stores.gc import BATCH, Alive, Collected, Request, RunName, mark, record_bytes
+from engine.stores.leases import Holder
+from engine.stores.remote.keys import GATE, STATUS, run_prefix, status_key, tags_key
+from engine.stores.remote.replica import Replica
+from engine.stores.remote.standing import ALIVE_US, is_alive, unpack_status
+from engine.stores.s3.requests import Upload
+from engine.stores.threads import in_thread
+
+PULLS_AT_ONCE = 16
+
+
+@runtime_checkable
+class HasUploads(Protocol):
+    """A store that can tell of uploads in parts that nobody finished."""
+
+    def unfinished_uploads(self, prefix: str = "") -> AsyncIterator[Upload]: ...
+
+    async def abort_uploads(self, uploads: Iterable[Upload]) -> None: ...
+
+
+async def collect(replica: Replica, request: Request) -> Collected:
+    """Delete the runs of the request, and remove the blobs that no run needs then.
+
+    Raises:
+        RunHeldError: one of the runs is alive; nothing is removed.
+        StoreError: the object store does not answer, or refuses.
+    """
+    return await _Collection(replica, request).run()
+
+
+class _Collection:
+    def __init__(self, replica: Replica, request: Request) -> None:
+        self._replica = replica
+        self._blobs = replica.blobs
+        self._request = request
+        self._done = Collected()
+        self._now_us = 0
+        self._statuses: dict[RunName, BlobInfo] = {}
+
+    async def run(self) -> Collected:
+        request, done = self._request, self._done
+        await self._survey()
+        for alive in done.alive:
+            if alive.run in request.runs:
+                holder = alive.holder
+                raise RunHeldError(
+                    str(alive.run), host=holder.host, pid=holder.pid, since=holder.since
+                )
+        await self._pull()
+        theirs = await self._delete()
+        kept = sorted(set(self._statuses) - set(request.runs))
+        layout = self._replica.layout
+        needed = await in_thread(mark, layout, kept, request.manifests_in, done)
+        rubbish = await self._rubbish(needed, theirs)
+        if request.is_dry_run:
+            _count(rubbish, done)
+        elif done.is_complete:
+            await self._sweep(rubbish)
+        await self._abort_uploads()
+        return done
+
+    # -- who is there --------------------------------------------------------------------------
+
+    async def _survey(self) -> None:
+        """List the runs behind the shut gate; those that are alive keep it from being used."""
+        self._now_us = await self._shut()
+        try:
+            self._statuses = await self._listed()
+        finally:
+            await self._blobs.delete([GATE])
+        alive = []
+        for run, info in sorted(self._statuses.items()):
+            if self._now_us - info.modified_us >= ALIVE_US:
+                continue
+            record = unpack_status(await self._blobs.get(info.key), info.key)
+            if is_alive(record, info, self._now_us):
+                since = datetime.fromtimestamp(record.created_us / 1e6, UTC)
+                holder = Holder(record.host, record.pid or 0, since.isoformat(timespec="seconds"))
+                alive.append(Alive(run, holder))
+        self._done.alive = alive
+
+    async def _shut(self) -> int:
+        """Shut the gate, and return the store's time. Somebody else's gate is as good."""
+        await self._blobs.put(GATE, (b"a collection removes blobs",))
+        info = await self._blobs.stat(GATE)
+        return info.modified_us if info else self._request.now_us
+
+    async def _listed(self) -> dict[RunName, BlobInfo]:
+        found = {}
+        async for info in self._blobs.list(STATUS):
+            _, flow, run_id = info.key.split("/")
+            found[RunName(flow, run_id)] = info
+        return found
+
+    async def _pull(self) -> None:
+        """Bring every journal here: what they name is needed."""
+        at_once = asyncio.Semaphore(PULLS_AT_ONCE)
+
+        async def pull(run: RunName) -> None:
+            async with at_once:
+                await self._replica.pulling.run(run.flow, run.run_id)
+
+        with unwrapped():
+            async with asyncio.TaskGroup() as group:
+                for run in self._statuses:
+                    group.create_task(pull(run))
+
+    # -- what goes -----------------------------------------------------------------------------
+
+    async def _delete(self) -> frozenset[bytes]:
+        """Delete the runs of the request; return what they referred to."""
+        request, done, layout = self._request, self._done, self._replica.layout
+        theirs: set[bytes] = set()
+        for run in request.runs:
+            done.runs.append(run)
+            done.record_bytes += await in_thread(record_bytes, layout, run)
+            told = Collected()
+            theirs |= await in_thread(mark, layout, [run], request.manifests_in, told)
+            if not request.is_dry_run:
+                await self._delete_run(run)
+        return frozenset(theirs)
+
+    async def _delete_run(self, run: RunName) -> None:
+        # Its object first: what is listed no more is rubbish, if this process dies now.
+        flow, run_id = run.flow, run.run_id
+        await self._blobs.delete([status_key(flow, run_id), tags_key(flow, run_id)])
+        prefix = run_prefix(flow, run_id)
+        await self._blobs.delete([info.key async for info in self._blobs.list(prefix)])
+        folder = self._replica.layout.run(flow, run_id)
+        await in_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def _rubbish(self, needed: Set[bytes], theirs: Set[bytes]) -> list[BlobInfo]:
+        """What nobody needs: blobs, and what was left of runs that are listed no more."""
+        before_us = self._now_us - self._request.grace_us
+        rubbish = []
+        async for info in self._blobs.list("blobs/"):
+            digest = _digest(info.key)
+            is_old = info.modified_us < before_us or digest in theirs
+            if digest is not None and digest not in needed and is_old:
+                rubbish.append(info)
+        async for info in self._blobs.list("runs/"):
+            parts = info.key.split("/")
+            if RunName(parts[1], parts[2]) not in self._statuses and info.modified_us < before_us:
+                rubbish.append(info)
+        return rubbish
+
+    async def _sweep(self, rubbish: list[BlobInfo]) -> None:
+        known = set(self._statuses)
+        for start in range(0, len(rubbish), BATCH):
+            batch = rubbish[start : start + BATCH]
+            await self._shut()
+            try:
+                if fresh := set(await self._listed()) - known:
+                    self._done.began = min(fresh)
+                    return
+                await self._blobs.delete([info.key for info in batch])
+                _count(batch, self._done)
+            finally:
+                await self._blobs.delete([GATE])
+
+    async def _abort_uploads(self) -> None:
+        """Drop uploads in parts that nobody finished in the time of grace."""
+        blobs = self._blobs
+        if not isinstance(blobs, HasUploads):
+            return
+        before_us = self._now_us - self._request.grace_us
+        old = [u async for u in blobs.unfinished_uploads() if u.begun_us < before_us]
+        self._done.uploads = len(old)
+        if old and not self._request.is_dry_run:
+            await blobs.abort_uploads(old)
+
+
+def _digest(key: str) -> bytes | None:
+    name = key.rpartition("/")[2]
+    if len(name) != DIGEST_HEX or name.strip("0123456789abcdef"):
+        return None
+    return bytes.fromhex(name)
+
+
+def _count(rubbish: Iterable[BlobInfo], done: Collected) -> None:
+    for info in rubbish:
+        done.blobs += 1
+        done.blob_bytes += info.size_bytes
