@@ -6,10 +6,7 @@ Readers and runs open it alike; what a journal's frames mean to it comes from en
 import hashlib
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
-
-from msgspec.structs import replace
 
 from engine.config import Config
 from engine.errors import ConfigError
@@ -40,8 +37,7 @@ def replica_layout(config: Config) -> Layout:
     name = _UNSAFE.sub("-", url.partition("://")[2]).strip("-.")[:64]
     endpoint = config.s3_endpoint_url or ""
     told_apart = hashlib.blake2b(f"{url} {endpoint}".encode(), digest_size=6).hexdigest()
-    layout = create_layout(Path(config.cache_dir) / "stores" / f"{name}-{told_apart}")
-    return replace(layout, fetch=_fetcher(config, layout))
+    return create_layout(Path(config.cache_dir) / "stores" / f"{name}-{told_apart}")
 
 
 def open_replica(config: Config, layout: Layout, metadata: MetadataStore) -> Replica:
@@ -77,12 +73,18 @@ def open_blobs(config: Config) -> BlobStore:
     return open_s3(config.datastore, config)
 
 
-def _fetcher(config: Config, layout: Layout) -> Callable[[str], None]:
-    """What brings a blob into the directory for a reader that is not async; see BlobDirectory."""
-    portal = Portal(lambda: open_blobs(config))
-    directory = layout.blob_directory()
+class Fetcher:
+    """Brings blobs into the directory for a caller that is not async; see BlobDirectory.
 
-    def fetch(digest: str) -> None:
-        portal.call(lambda blobs: Downloads(blobs, directory).fetch(digest))
+    It may be called after `close`, too: what a run left can be loaded as long as one likes.
+    """
 
-    return fetch
+    def __init__(self, config: Config, layout: Layout) -> None:
+        self._portal = Portal(lambda: open_blobs(config))
+        self._directory = layout.blob_directory()
+
+    def __call__(self, digest: str) -> None:
+        self._portal.call(lambda blobs: Downloads(blobs, self._directory).fetch(digest))
+
+    def close(self) -> None:
+        self._portal.close()

@@ -27,6 +27,7 @@ EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_TERMINATED = 128 + signal.SIGTERM
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+_CLIENTS = frozenset(("obstore", "aiobotocore"))
 _AGAIN = "interrupted: ending the tasks; once more to stop at once"
 _AT_ONCE = "interrupted again: stopping at once"
 
@@ -177,11 +178,13 @@ def _fork(flow: "type[FlowSpec]", wanted: Mapping[str, Any], session: Session) -
     """Fork the run's server while this process is small and has one thread.
 
     None leaves it to the runtime, which starts one in an interpreter of its own: where that is
-    asked for, and where the user's module has started threads as it was imported.
+    asked for, where the user's module has started threads as it was imported, and where an object
+    store was read to find the run to resume, for its client has threads, too.
     """
     import threading
 
-    if (wanted["isolation"] or session.config.isolation) != "fork" or threading.active_count() > 1:
+    has_threads = threading.active_count() > 1 or not _CLIENTS.isdisjoint(sys.modules)
+    if (wanted["isolation"] or session.config.isolation) != "fork" or has_threads:
         return None
     from engine.executors.zygote import fork_zygote
 

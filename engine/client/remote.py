@@ -7,6 +7,8 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from engine.client.reader import ENDED, Reader
 from engine.config import Config
 from engine.datastores import open_replica, replica_layout
@@ -30,10 +32,13 @@ class RemoteReader(Reader):
         def join() -> Replica:
             return open_replica(config, layout, LocalMetadata(metadata))
 
-        self._portal = Portal(join)
+        def fetch(digest: str) -> None:
+            portal.call(lambda replica: replica.downloads.fetch(digest))
+
+        self._portal = portal = Portal(join)
         self._pulled: dict[tuple[str, ...], float] = {}
         self._datastore = config.datastore
-        super().__init__(layout, config)
+        super().__init__(replace(layout, fetch=fetch), config)
 
     @property
     def root(self) -> str:
@@ -86,9 +91,11 @@ class RemoteReader(Reader):
         return changed
 
     def status(self, record: RunRecord) -> str:
-        """A run's status; pulling has found out already whether somebody drives it."""
-        now = self.run(record.flow, record.run_id)
-        return now.status if now else record.status
+        """A run's status. Of one that was driven here the lease tells, of others the pull."""
+        now = self.run(record.flow, record.run_id) or record
+        if self._layout.lock(now.flow, now.run_id).exists():
+            return super().status(now)
+        return now.status
 
     def log_page(self, flow: str, run_id: str, query: LogQuery, position: int = 0) -> LogPage:
         self._pull_run(flow, run_id)

@@ -1,15 +1,18 @@
 """The stores of a configuration, found by its `datastore` and `metadata`."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.config import Config
 from engine.stores.directory import BlobDirectory
 from engine.stores.layout import Layout, create_layout, open_layout
 from engine.stores.metadata.base import MetadataStore
 from engine.stores.metadata.local import LocalMetadata
+from engine.stores.threads import in_thread
 
 if TYPE_CHECKING:
     from engine.stores.remote.replica import Replica
@@ -25,6 +28,7 @@ class Stores(Struct, frozen=True):
     blobs: BlobDirectory
     metadata: MetadataStore
     replica: "Replica | None" = None
+    on_close: Callable[[], None] | None = None
 
     async def pull_runs(self, flow: str) -> None:
         """Make sure that the runs of other machines are listed."""
@@ -53,6 +57,8 @@ class Stores(Struct, frozen=True):
         await self.metadata.aclose()
         if self.replica is not None:
             await self.replica.aclose()
+        if self.on_close is not None:
+            await in_thread(self.on_close)
 
 
 def open_stores(config: Config, *, create: bool) -> Stores:
@@ -72,13 +78,17 @@ def open_stores(config: Config, *, create: bool) -> Stores:
 
 def _open_remote(config: Config) -> Stores:
     from engine.datastores import (  # noqa: PLC0415  # most runs are local
+        Fetcher,
         open_replica,
         replica_layout,
     )
 
     layout = replica_layout(config)
+    fetcher = Fetcher(config, layout)
+    layout = replace(layout, fetch=fetcher)
     metadata = LocalMetadata(_metadata(config, layout))
-    return Stores(layout, _blobs(config, layout), metadata, open_replica(config, layout, metadata))
+    replica = open_replica(config, layout, metadata)
+    return Stores(layout, _blobs(config, layout), metadata, replica, fetcher.close)
 
 
 def _metadata(config: Config, layout: Layout) -> Path:

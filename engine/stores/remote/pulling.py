@@ -118,9 +118,12 @@ class Pulling:
             record = unpack_status(await self._blobs.get(info.key), info.key)
         except BlobNotFoundError:
             return  # deleted meanwhile
-        if run_holder(str(self._layout.lock(record.flow, record.run_id))) is not None:
+        lock = self._layout.lock(record.flow, record.run_id)
+        if run_holder(str(lock)) is not None:
             return
-        if record.status not in _ENDED and self._now_us() - info.modified_us >= ALIVE_US:
+        # Who has driven it here, and drives it no more, is dead; of others only silence tells.
+        is_silent = lock.exists() or self._now_us() - info.modified_us >= ALIVE_US
+        if record.status not in _ENDED and is_silent:
             record = replace(record, status="interrupted", ended_us=info.modified_us)
         await self._metadata.put_runs([record])
 

@@ -1,0 +1,146 @@
+"""A flow whose datastore is in S3: run here, read and gone on from there, equal to a local run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from engine.testing.servers import ServerAddress
+from tests.flows.harness import Said, aflow
+
+FLOW = """
+import os, sys, time
+import numpy as np
+from engine import FlowSpec, Parameter, step
+
+class Sums(FlowSpec):
+    size = Parameter("size", default=50_000)
+
+    @step
+    def start(self):
+        self.table = np.arange(self.size, dtype=float)
+        self.words = ["x" * 5000, {"a": 1}]
+        self.items = list(range(4))
+        self.next(self.part, foreach="items")
+
+    @step
+    def part(self):
+        print("part", self.input)
+        self.total = float(self.table.sum()) + self.input
+        self.next(self.join)
+
+    @step
+    def join(self, inputs):
+        self.merge_artifacts(inputs, include=["table", "words"])
+        self.totals = [task.total for task in inputs]
+        self.next(self.end)
+
+    @step
+    def end(self):
+        if os.environ.get("SUMS") == "fail":
+            raise ValueError("asked to")
+        if os.environ.get("SUMS") == "wait":
+            print("waiting", flush=True)
+            time.sleep(600)
+        print("sum", sum(self.totals), self.table.shape)
+"""
+
+
+@dataclass
+class Machine:
+    """A place with a cache of its own, that sees the shared store only."""
+
+    folder: Path
+    env: dict[str, str]
+
+    def aflow(self, *words: str, **env: str) -> Said:
+        return aflow(*words, cwd=self.folder, env=self.env | env)
+
+    def done(self, *words: str) -> Said:
+        said = self.aflow(*words)
+        assert said.code == 0, said
+        return said
+
+
+@pytest.fixture
+def machine(tmp_path: Path, seaweedfs: ServerAddress, s3_url: str) -> Callable[[str], Machine]:
+    return _machines(tmp_path, seaweedfs, s3_url)
+
+
+def _machines(folder: Path, server: ServerAddress, url: str) -> Callable[[str], Machine]:
+    def make(name: str) -> Machine:
+        place = folder / name
+        place.mkdir()
+        (place / "sums.py").write_text(FLOW)
+        env = {**server.variables, "AFLOW_DATASTORE": url, "XDG_CACHE_HOME": str(place / "cache")}
+        return Machine(place, env)
+
+    return make
+
+
+def digests(said: Said) -> dict[str, str]:
+    """The digests of what `dump --json` tells."""
+    (task,) = json.loads(said.out)["tasks"]
+    return {name: fields["sha"] for name, fields in task["artifacts"].items()}
+
+
+def check_that_a_run_equals_a_local_one(make: Callable[[str], Machine], local: str) -> None:
+    here, there = make("here"), make("there")
+    assert "sum 4999900006.0 (50000,)" in here.done("run", "sums.py").out
+    assert here.aflow("run", "sums.py", AFLOW_DATASTORE=local).code == 0
+    assert "succeeded" in there.done("list").out
+    assert there.done("logs", "@latest/part").out.count("part") >= 4
+    assert "end" in there.done("status", "@latest").out
+    copy = there.done("dump", "@latest/end/0", "--json")
+    original = here.aflow("dump", "@latest/end/0", "--json", AFLOW_DATASTORE=local)
+    assert digests(copy) == digests(original)
+    assert len(digests(copy)) >= 4
+
+
+def test_a_run_in_s3_equals_a_local_one_and_is_read_from_anywhere(
+    tmp_path: Path, seaweedfs: ServerAddress, s3_url: str
+) -> None:
+    make = _machines(tmp_path, seaweedfs, s3_url)
+    check_that_a_run_equals_a_local_one(make, str(tmp_path / "local"))
+
+
+def test_a_run_in_moto_equals_a_local_one_and_is_read_from_anywhere(
+    tmp_path: Path, moto: ServerAddress, s3_url: str
+) -> None:
+    make = _machines(tmp_path, moto, s3_url)
+    check_that_a_run_equals_a_local_one(make, str(tmp_path / "local"))
+
+
+def test_another_machine_goes_on_from_a_failed_run(machine: Callable[[str], Machine]) -> None:
+    here, there = machine("here"), machine("there")
+    assert here.aflow("run", "sums.py", SUMS="fail").code == 1
+    resumed = there.done("resume", "sums.py")
+    assert "1 tasks done, 6 reused" in resumed.err
+    assert "sum 4999900006.0 (50000,)" in resumed.out
+
+
+def test_r01_a_killed_driver_loses_nothing_that_its_machine_still_has(
+    machine: Callable[[str], Machine],
+) -> None:
+    here = machine("here")
+    command = [sys.executable, "-P", "-c", "from engine.cli.main import main; main()"]
+    with subprocess.Popen(
+        [*command, "run", "sums.py"],
+        cwd=here.folder,
+        env=os.environ | here.env | {"SUMS": "wait"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdout is not None
+        while b"waiting" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+    assert "interrupted" in here.done("list").out
+    assert "1 tasks done, 6 reused" in here.done("resume", "sums.py").err
