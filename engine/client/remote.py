@@ -6,14 +6,19 @@ What has ended does not change, so it is pulled once. What runs is asked for aga
 import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 
+from engine.client.ranged import RangedArray, is_ranged
 from engine.client.reader import ENDED, Reader
 from engine.config import Config
 from engine.datastores import open_replica, replica_layout
+from engine.stores.artifacts import load_entry
+from engine.stores.cas import blob_key
 from engine.stores.journals import JournalReader
 from engine.stores.logs import LogPage, LogQuery
+from engine.stores.manifest import Entry
 from engine.stores.metadata.base import RunRecord, TaskRecord
 from engine.stores.metadata.local import LocalMetadata
 from engine.stores.remote.portal import Portal
@@ -96,6 +101,19 @@ class RemoteReader(Reader):
         if self._layout.lock(now.flow, now.run_id).exists():
             return super().status(now)
         return now.status
+
+    def value(self, entry: Entry, *, allow_pickle: bool = True) -> Any:  # Any: users' values
+        digest = entry.digest
+        if digest is None or self._blobs.exists(digest):
+            return super().value(entry, allow_pickle=allow_pickle)
+        if not is_ranged(entry.serializer, entry.size_bytes, entry.codec, entry.meta):
+            return super().value(entry, allow_pickle=allow_pickle)
+
+        def fetch(start: int, length: int) -> bytes:
+            key = blob_key(digest)
+            return self._portal.call(lambda replica: replica.blobs.get_range(key, start, length))
+
+        return RangedArray(entry.meta, fetch, lambda: load_entry(entry, self._blobs))
 
     def log_page(self, flow: str, run_id: str, query: LogQuery, position: int = 0) -> LogPage:
         self._pull_run(flow, run_id)

@@ -3,7 +3,8 @@
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import pytest
 from engine.config import Config
 from engine.errors import RunFencedError, StoreUnavailableError
 from engine.runtime import Engine, FinishedRun, RunOptions
-from engine.stores.base import Buffer
+from engine.stores.base import BlobInfo, Buffer
 from engine.stores.journals import JournalReader
 from engine.stores.memory import MemoryBlobStore
-from tests.unit.runtime.flows import Fan, Naps, Quick
+from tests.unit.runtime.flows import Fan, Naps, Quick, Wide
 from tests.unit.stores.remote.machines import machine, now_us
 
 
@@ -44,6 +45,15 @@ class CountedStore(MemoryBlobStore):
     async def stat(self, key: str) -> Any:  # Any: as there
         self.requests["stat"] += 1
         return await super().stat(key)
+
+    async def list(self, prefix: str = "") -> AsyncIterator[BlobInfo]:
+        self.requests["list"] += 1
+        async for info in super().list(prefix):
+            yield info
+
+    async def delete(self, keys: Collection[str]) -> None:
+        self.requests["delete"] += 1
+        await super().delete(keys)
 
 
 async def run_on(
@@ -92,6 +102,26 @@ async def test_equal_blobs_of_many_tasks_are_put_once_and_never_asked_for(tmp_pa
     assert done.status == "succeeded"
     assert blobs.requests["put blobs"] == 1
     assert blobs.requests["stat"] <= 2  # of the gate
+
+
+async def test_a_thousand_tasks_put_far_fewer_objects_than_two_a_task(tmp_path: Path) -> None:
+    blobs = CountedStore()
+    done = await run_on(tmp_path / "a", blobs, Wide, max_workers=16)
+    assert done.status == "succeeded"
+    assert blobs.requests["put blobs"] == 3  # the items as a list and as items, and what is shared
+    assert blobs.requests["put"] < 200, "ten small values of a task are no object of their own"
+    assert blobs.requests["stat"] <= 2  # of the gate
+
+
+async def test_a_thousand_finished_tasks_are_gone_on_from_with_20_requests(tmp_path: Path) -> None:
+    blobs = CountedStore()
+    first = await run_on(tmp_path / "a", blobs, Wide, max_workers=16, parameters={"fails": True})
+    assert first.status == "failed"
+    before = Counter(blobs.requests)
+    async with aclosing(machine(tmp_path / "b", blobs)) as there:
+        await there.settle("Wide", first.run_id)
+    spent = blobs.requests - before
+    assert sum(n for kind, n in spent.items() if " " not in kind) <= 20, spent
 
 
 async def test_a_store_that_takes_no_blobs_ends_the_run_and_nothing_names_them(
