@@ -72,7 +72,8 @@ def fields_of(event: RunEvent) -> Fields:
     """One event's fields."""
     match event:
         case ResumePlanned():
-            return {"event": "resume-planned", **plan_fields(event)}
+            planned = {k: v for k, v in plan_fields(event).items() if k != "schema"}
+            return {"event": "resume-planned", **planned}
         case RunBegan(flow, run_id, at_us, origin):
             return {
                 "event": "run-began",
