@@ -16,6 +16,8 @@ from engine.errors import StoreError
 from engine.flow.graph import Transition
 
 VERSION = 1
+MANIFEST_MAX_BYTES = 64 << 20
+"""Largest manifest that may be committed, packed: some 50,000 artifacts."""
 
 
 class FileIdentity(Struct, frozen=True):
