@@ -11,6 +11,8 @@ import asyncio
 import os
 import sys
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from engine import Engine, FlowSpec, Parameter, step
 from tests.reliability.record import add_record_option, write_record
@@ -42,8 +44,9 @@ class Many(FlowSpec):
         pass
 
 
-async def lags(tasks: int) -> list[float]:
-    """Run a flow of so many tasks; return how late each tick was, in seconds, ascending."""
+@asynccontextmanager
+async def ticks() -> AsyncIterator[list[float]]:
+    """Tick while the block lasts; the list is filled with how late each tick was, in seconds."""
     found: list[float] = []
     loop = asyncio.get_running_loop()
 
@@ -55,8 +58,16 @@ async def lags(tasks: int) -> list[float]:
 
     async with asyncio.TaskGroup() as group:
         ticking = group.create_task(tick())
+        try:
+            yield found
+        finally:
+            ticking.cancel()
+
+
+async def lags(tasks: int) -> list[float]:
+    """Run a flow of so many tasks; return how late each tick was, in seconds, ascending."""
+    async with ticks() as found:
         done = await Engine.run(Many, params={"width": tasks - 3})
-        ticking.cancel()
     assert done.data.total == sum(range(tasks - 3))
     return sorted(found)
 
