@@ -67,9 +67,9 @@ def _run(campaigns: list[tuple[str, ...]]) -> Results:
     results = Results(datetime.datetime.now(datetime.UTC).date().isoformat(), _commit(), _machine())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for marks, words in (("serial", ()), ("not serial", ("-n", "2", "--dist", "worksteal"))):
-            report = folder / f"{len(words)}.xml"
-            _pytest(report, marks, words)
+        for marks, at_once in (("serial", ()), ("not serial", ("-n", "2", "--dist", "worksteal"))):
+            report = folder / f"{marks}.xml"
+            _pytest(report, marks, at_once)
             results.add_tests(report)
         record = folder / "records"
         record.touch()

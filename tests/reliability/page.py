@@ -35,7 +35,11 @@ def _matrix(rows: list[Row], results: Results) -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for row in rows:
         said, mark = _said(row, results.of(row.id))
-        yield f"| {row.id} | {row.fault} | {row.bar} | {said} | {mark} |"
+        yield f"| {' | '.join(_cell(text) for text in (row.id, row.fault, row.bar, said, mark))} |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _said(row: Row, result: RowResult) -> tuple[str, str]:

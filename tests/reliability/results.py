@@ -6,10 +6,8 @@ A results file is JSON and holds all that the page is made of, so that the page 
 import json
 import re
 import tomllib
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 from msgspec import Struct, convert, field, to_builtins
@@ -35,7 +33,7 @@ class Campaign(Struct, frozen=True):
     row: str
     command: str
     passed: bool
-    counts: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int | float] = field(default_factory=dict)
 
 
 class RowResult(Struct):
@@ -43,7 +41,7 @@ class RowResult(Struct):
 
     tests: dict[str, int] = field(default_factory=dict)  # by outcome
     failed: list[str] = field(default_factory=list)
-    counts: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int | float] = field(default_factory=dict)
     campaigns: list[Campaign] = field(default_factory=list)
 
     @property
@@ -119,17 +117,23 @@ def _outcome(case: ElementTree.Element) -> str:
     return next((_NOT_PASSED[child.tag] for child in case if child.tag in _NOT_PASSED), "passed")
 
 
-def _properties(case: ElementTree.Element) -> dict[str, float]:
+def _properties(case: ElementTree.Element) -> dict[str, int | float]:
     """The numbers that a test has counted with pytest's `record_property`."""
-    found: dict[str, float] = {}
+    found: dict[str, int | float] = {}
     for item in case.iter("property"):
-        text: Any = item.get("value", "")  # Any: what XML has for text
-        number = float(text)
-        found[item.get("name", "")] = int(number) if number.is_integer() else number
+        number = _number(item.get("value", ""))
+        if number is not None:
+            found[item.get("name", "")] = number
     return found
 
 
-def _sum(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
-    total = Counter(one)
-    total.update(other)
-    return dict(total)
+def _number(text: str) -> int | float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return int(number) if number.is_integer() else number
+
+
+def _sum(one: dict[str, int | float], other: dict[str, int | float]) -> dict[str, int | float]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}

@@ -41,7 +41,7 @@ def ran(graph: Graph, script: GraphScript | None = None) -> MemoryJournal:
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), graph=FLOWS)
-def test_the_plan_counts_what_the_run_then_does(data: st.DataObject, graph: Graph) -> None:
+def test_r24_the_plan_counts_what_the_run_then_does(data: st.DataObject, graph: Graph) -> None:
     whole = ran(graph)
     cut = whole.prefix(data.draw(st.integers(1, len(whole)), "frames"))
     journals, run_id = [cut], "r2"
