@@ -52,7 +52,7 @@ from engine.scheduler.progress import (
     TaskDone,
     TaskLaunched,
 )
-from engine.stores.manifest import MANIFEST_MAX_BYTES, Outline, outline
+from engine.stores.manifest import Outline, outline
 
 _BATCHES_AHEAD = 4  # not yet looked at; bounds memory when tasks print faster than we read
 _NEWS_A_TURN = 100  # handled before other tasks of the loop get their turn: under 10 ms
@@ -271,9 +271,6 @@ class Driver:
 
     def _read_commit(self, ended: Ended, manifest: bytes) -> Outline | Failure:
         """Read the head of the manifest that an attempt wants to commit, or say why it may not."""
-        if len(manifest) > MANIFEST_MAX_BYTES:
-            said = f"the manifest has {len(manifest):,} bytes; {MANIFEST_MAX_BYTES:,} are the most"
-            return Failure(TaskFailedError.code, said, retryable=False)
         try:
             head = outline(manifest)
         except StoreError as error:

@@ -191,8 +191,13 @@ def outline(data: bytes) -> Outline:
     """Read a manifest without decoding its artifacts: 1 us, however many they are.
 
     Raises:
-        StoreError: the bytes are no manifest, or one of a later version.
+        StoreError: the bytes are no manifest, one of a later version, or too many to be committed.
     """
+    if len(data) > MANIFEST_MAX_BYTES:
+        raise StoreError(
+            f"a manifest has {len(data):,} bytes; {MANIFEST_MAX_BYTES:,} are the most",
+            hint="a task has too many artifacts: keep many small values in one list",
+        )
     try:
         wire = _outline.decode(data)
     except msgspec.DecodeError as error:
