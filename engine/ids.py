@@ -31,10 +31,11 @@ def new_run_id(now_ms: int, entropy: int) -> RunId:
     return RunId("".join(_CROCKFORD[(number >> shift) & 31] for shift in range(75, -1, -5)))
 
 
-class Frame(Struct, frozen=True, order=True):
+class Frame(Struct, frozen=True, order=True, array_like=True):
     """One level of fan-out: child `index` of `total`, opened by visit `visit` of `split`.
 
     `is_foreach` tells a foreach level, whose index is part of the task id, from a static branch.
+    Its fields stand in the order of docs/FORMATS.md: a frame is an array there.
     """
 
     split: str

@@ -8,9 +8,11 @@ from typing import Any
 
 from engine.cli import times
 from engine.cli.console import Console
+from engine.cli.resume_plan import plan_fields
 from engine.errors import Failure
 from engine.ids import TaskKey
 from engine.scheduler.progress import (
+    ResumePlanned,
     RunBegan,
     RunDone,
     RunEvent,
@@ -69,6 +71,9 @@ class JsonConsole(Console):
 def fields_of(event: RunEvent) -> Fields:
     """One event's fields."""
     match event:
+        case ResumePlanned():
+            planned = {k: v for k, v in plan_fields(event).items() if k != "schema"}
+            return {"event": "resume-planned", **planned}
         case RunBegan(flow, run_id, at_us, origin):
             return {
                 "event": "run-began",

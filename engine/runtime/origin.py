@@ -1,6 +1,7 @@
 """Where a resumed run starts from: another run's parameters and what it committed."""
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from itertools import chain
 
 from msgspec import Struct
 
@@ -9,8 +10,10 @@ from engine.flow.graph import Graph
 from engine.runtime.stores import Stores
 from engine.scheduler.journal import RunBeganRecord, decode
 from engine.scheduler.memo import Memo
+from engine.scheduler.plan import Planning
+from engine.scheduler.progress import ResumePlanned
 from engine.stores.journals import JournalReader
-from engine.stores.manifest import Manifest
+from engine.stores.manifest import digests_in
 
 _LINEAGE_MAX = 64  # files that stay open while the run lasts
 
@@ -24,6 +27,7 @@ class Origin(Struct, frozen=True):
     run_id: str
     parameters: bytes
     memo: Memo
+    plan: ResumePlanned
     journals: tuple[JournalReader, ...]
 
     def close(self) -> None:
@@ -33,6 +37,8 @@ class Origin(Struct, frozen=True):
 
 async def find_origin(stores: Stores, graph: Graph, run_id: str, step: str | None) -> Origin:
     """Read the run to go on from; `run_id` may be "" for the flow's latest.
+
+    The loop gets its turn every few milliseconds, however many tasks that run has.
 
     Raises:
         NotFoundError: there is no such run.
@@ -56,8 +62,16 @@ async def find_origin(stores: Stores, graph: Graph, run_id: str, step: str | Non
     try:
         began = _began(journals[0], run_id)
         await _add_older(journals, stores, began)
-        rerun = () if step is None else (step,)
-        return Origin(run_id, began.parameters, _memo(journals, stores, rerun), tuple(journals))
+        memo = Memo(
+            journals[0],
+            older=journals[1:],
+            rerun=() if step is None else (step,),
+            is_usable=_Blobs(stores).are_there,
+        )
+        planning = Planning(graph, memo, run_id)
+        for _ in chain(memo.read(), planning.steps()):
+            await asyncio.sleep(0)
+        return Origin(run_id, began.parameters, memo, planning.plan(), tuple(journals))
     except BaseException:
         for journal in journals:
             journal.close()
@@ -65,7 +79,7 @@ async def find_origin(stores: Stores, graph: Graph, run_id: str, step: str | Non
 
 
 async def _add_older(journals: list[JournalReader], stores: Stores, began: RunBeganRecord) -> None:
-    """Open the journals of the runs that a run came from, as far back as they can be read."""
+    """Open the journals of the runs that a run came from, as far back as they are there."""
     seen = {began.run_id}
     while (older := began.origin_run_id) and older not in seen and len(seen) < _LINEAGE_MAX:
         seen.add(older)
@@ -76,7 +90,6 @@ async def _add_older(journals: list[JournalReader], stores: Stores, began: RunBe
             return
         try:
             began = _began(journal, older)
-            journal.end()
         except StoreError:
             journal.close()
             return
@@ -99,10 +112,18 @@ def _began(journal: JournalReader, run_id: str) -> RunBeganRecord:
     raise StoreError(f"the journal of run {run_id} does not begin with the run's start")
 
 
-def _memo(journals: Sequence[JournalReader], stores: Stores, rerun: Iterable[str]) -> Memo:
-    def is_usable(packed: bytes) -> bool:
-        manifest = Manifest.unpack(packed)
-        entries = [*manifest.artifacts.values(), *([manifest.items] if manifest.items else [])]
-        return all(e.digest is None or stores.has(e.digest) for e in entries)
+class _Blobs:
+    """Whether the blobs of manifests are there. Tasks share blobs, so each is looked for once."""
 
-    return Memo(journals[0], older=journals[1:], rerun=rerun, is_usable=is_usable)
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+        self._known: dict[str, bool] = {}
+
+    def are_there(self, packed: bytes) -> bool:
+        return all(map(self._is_there, digests_in(packed)))
+
+    def _is_there(self, digest: str) -> bool:
+        known = self._known.get(digest)
+        if known is None:
+            known = self._known[digest] = self._stores.has(digest)
+        return known

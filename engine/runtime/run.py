@@ -13,6 +13,7 @@ from msgspec.structs import asdict
 
 from engine import config as configuration
 from engine.config import Config
+from engine.errors import UsageError
 from engine.executors.local import LocalExecutor
 from engine.executors.zygote import Zygote
 from engine.facts import record_of
@@ -34,7 +35,14 @@ from engine.scheduler.driver import Driver, DriverParts
 from engine.scheduler.jobs import JobFactory, RunFacts
 from engine.scheduler.journal import RunBeganRecord, SucceededRecord, decode
 from engine.scheduler.machine import Scheduler
-from engine.scheduler.progress import Observer, RunDone, RunEvent, TaskDone, TaskOutput
+from engine.scheduler.progress import (
+    Observer,
+    ResumePlanned,
+    RunDone,
+    RunEvent,
+    TaskDone,
+    TaskOutput,
+)
 from engine.stores.artifacts import save_values
 from engine.stores.gate import entered
 from engine.stores.journals import JournalReader, JournalWriter
@@ -103,6 +111,9 @@ class Run:
                     folder = self._open_folder(stack)
                     await gate.aclose()
                     began = self._began(folder, parameters, origin)
+                    if origin is not None:
+                        for observer in observers:
+                            observer(origin.plan)
                     done = await self._drive(folder, began, executor, origin, observers)
                     return self._finished(folder, began, done)
         finally:
@@ -119,6 +130,18 @@ class Run:
 
         decorators, isolation = self._options.decorators, self._settings.isolation
         return spawn_for(self._flow, decorators, isolation=isolation)
+
+    async def plan(self) -> ResumePlanned:
+        """Say what `execute` would do, and do nothing.
+
+        Raises:
+            UsageError: the options name no run to go on from.
+        """
+        origin = await self._find_origin()
+        if origin is None:
+            raise UsageError("no run is named to go on from", hint='resume="" is the latest')
+        origin.close()
+        return origin.plan
 
     async def _find_origin(self) -> Origin | None:
         options = self._options

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import msgpack
+import msgspec
 from msgspec import Struct, field
 
 from engine.errors import Failure, StoreError
@@ -165,6 +166,52 @@ def decode(payload: bytes) -> Record:
         f"{VERSION}",
         hint="use the aflow that wrote it, or a later one",
     )
+
+
+class Glance(Struct, frozen=True):
+    """What of a record a resumed run needs. `task` is None if it is about no task.
+
+    `manifest` is that of a commit; `reused` tells that another run had done the work.
+    """
+
+    kind: str
+    task: TaskKey | None
+    manifest: bytes
+    reused: bool
+
+
+class _KeyWire(Struct, array_like=True):
+    step: str
+    visit: int
+    frames: tuple[Frame, ...]
+
+
+class _GlanceWire(Struct):
+    v: int
+    k: str
+    key: _KeyWire | None = None
+    m: bytes = b""
+    r: bool = False
+
+
+_glance = msgspec.msgpack.Decoder(_GlanceWire)
+
+
+def glance(payload: bytes) -> Glance:
+    """Read a record as far as it tells what was committed: 2 us instead of 7.
+
+    Raises:
+        StoreError: it is damaged, or of a later version.
+    """
+    try:
+        wire = _glance.decode(payload)
+    except msgspec.DecodeError:
+        wire = None
+    if wire is None or wire.v != VERSION or wire.k not in _READERS:
+        decode(payload)  # says what is wrong
+        raise StoreError("a journal's record cannot be read: it is damaged")
+    key = TaskKey(wire.key.step, wire.key.frames, wire.key.visit) if wire.key else None
+    return Glance(wire.k, key, wire.m, wire.r)
 
 
 def events(frames: Frames) -> Iterator[Event]:

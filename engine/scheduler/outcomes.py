@@ -36,7 +36,7 @@ def read_report(ended: JobEnded) -> Report:
         return Report(failure=failure_of(ended.exit))
     try:
         report = Report.unpack(ended.outcome)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except ValueError:
         return Report(failure=_failure(TaskLostError, "the worker's report cannot be read"))
     if not (report.manifest or report.manifest_digest or report.failure):
         return Report(failure=_failure(TaskLostError, "the worker's report is empty"))

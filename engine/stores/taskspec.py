@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import msgpack
+import msgspec
 from msgspec import Struct, field
 
 from engine.errors import Failure
@@ -95,5 +96,15 @@ class Report(Struct, frozen=True):
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
-        manifest, digest, failure = msgpack.unpackb(data)
-        return cls(manifest, digest, Failure.from_dict(failure) if failure else None)
+        """Read a report; whoever sent it has run user code, so each part is held to its type.
+
+        Raises:
+            ValueError: it is no report.
+        """
+        try:
+            return cls(*_report.decode(data))
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise ValueError("no report") from error
+
+
+_report = msgspec.msgpack.Decoder(tuple[bytes | None, str | None, Failure | None])

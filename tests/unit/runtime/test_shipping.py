@@ -16,7 +16,8 @@ from engine.runtime import Engine, FinishedRun, RunOptions
 from engine.stores.base import BlobInfo, Buffer
 from engine.stores.journals import JournalReader
 from engine.stores.memory import MemoryBlobStore
-from tests.unit.runtime.flows import Fan, Naps, Quick, Wide
+from tests.unit.runtime.flows import Naps, Quick
+from tests.unit.runtime.shared_flows import Fan, Wide
 from tests.unit.stores.remote.machines import machine, now_us
 
 
