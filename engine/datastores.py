@@ -1,6 +1,6 @@
 """A datastore in an object store, found by its URL: the store and its directory here, joined.
 
-Readers and runs open it alike; what a journal's frames mean to it comes from engine.facts.
+Readers and runs open it alike; what a journal's frames mean to it comes from the scheduler.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from engine.config import Config
 from engine.errors import ConfigError
-from engine.facts import fact_of, named_in
+from engine.scheduler.facts import fact_of, named_in
 from engine.stores.base import BlobStore
 from engine.stores.layout import Layout, create_layout
 from engine.stores.metadata.base import MetadataStore

@@ -14,7 +14,7 @@ from engine.cli.references import find_run
 from engine.cli.tables import table, terminal_width
 from engine.client.reader import Reader
 from engine.errors import EXIT_INFRASTRUCTURE, EngineError
-from engine.facts import manifest_in
+from engine.scheduler.facts import manifest_in
 from engine.stores.gc import RunName, digests_of, record_bytes, stored_files
 from engine.stores.layout import Layout
 from engine.stores.usage import Share, Shares

@@ -74,13 +74,14 @@ def fields_of(event: RunEvent) -> Fields:
         case ResumePlanned():
             planned = {k: v for k, v in plan_fields(event).items() if k != "schema"}
             return {"event": "resume-planned", **planned}
-        case RunBegan(flow, run_id, at_us, origin):
+        case RunBegan(flow, run_id, at_us, origin, warnings):
             return {
                 "event": "run-began",
                 "at": times.iso(at_us),
                 "flow": flow,
                 "run_id": run_id,
                 "origin_run_id": origin,
+                **({"warnings": list(warnings)} if warnings else {}),
             }
         case TaskLaunched(task, attempt, at_us):
             return {"event": "task-launched", "at": times.iso(at_us), **_task(task, attempt)}

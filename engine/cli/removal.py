@@ -15,7 +15,7 @@ from engine.cli.clock import now_us
 from engine.cli.options import Session
 from engine.config import Config
 from engine.errors import EXIT_INFRASTRUCTURE, EXIT_RUN_FAILED, ConfigError, UsageError
-from engine.facts import manifest_in
+from engine.scheduler.facts import manifest_in
 from engine.stores.gc import Collected, Request, RunName, collect
 from engine.stores.layout import Layout, open_layout
 from engine.stores.metadata.local import LocalMetadataSync

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import msgpack
 from msgspec.structs import replace
 
+from engine.errors import StoreError
 from engine.ids import TaskKey
 from engine.scheduler.progress import (
     RunBegan,
@@ -24,6 +25,9 @@ from engine.scheduler.progress import (
 from engine.stores.metadata.base import MetadataStore, RunRecord, TaskRecord
 
 FLUSH_EVERY_S = 0.1
+LAST_TRIES = 3
+WAITING_MAX = 100_000
+"""Tasks and pieces of output that wait for a store that refuses them."""
 
 
 class Recorder:
@@ -43,6 +47,7 @@ class Recorder:
         self._next_ordinal = 0
         self._tasks: dict[TaskKey, TaskRecord] = {}
         self._lines: list[TaskOutput] = []
+        self._refusal: StoreError | None = None
         self._wake = asyncio.Event()
         self._closing = asyncio.Event()
 
@@ -50,13 +55,15 @@ class Recorder:
         match event:
             case TaskOutput():
                 if not self._lines:
-                    asyncio.get_running_loop().call_soon(self._flush_lines)
+                    asyncio.get_running_loop().call_soon(self.flush_lines)
                 self._lines.append(event)
                 return
             case TaskLaunched() | TaskDone() | TaskAttemptFailed():
                 self._note_task(event)
             case RunBegan():
                 self._run_changed = True
+            case RunDone(is_journaled=False):
+                pass  # readers ask whether somebody drives it, and find that nobody does
             case RunDone(status, at_us, reason):
                 self._record = replace(self._record, status=status, ended_us=at_us, reason=reason)
                 self._run_changed = True
@@ -70,31 +77,71 @@ class Recorder:
     async def run(self) -> None:
         """Write batches, at most one every FLUSH_EVERY_S seconds, until closed.
 
+        What is refused is tried again with the next batch, for a full disk may have room again; but
+        the first batch must be taken, and in the end all.
+
         Raises:
-            StoreError: the metadata store does not take a batch.
+            StoreError: the metadata store does not take a batch, or the log a line.
         """
+        await self._wake.wait()
+        self._wake.clear()
+        await self._flush()
         while not self._closing.is_set():
-            await self._wake.wait()
-            self._wake.clear()
-            await self._flush()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(FLUSH_EVERY_S):
                     await self._closing.wait()
-        self._flush_lines()
+            await self._wake.wait()
+            self._wake.clear()
+            await self._try_to_flush()
+        for _ in range(LAST_TRIES - 1):
+            if await self._try_to_flush():
+                return
+            await asyncio.sleep(FLUSH_EVERY_S)
         await self._flush()
 
-    async def _flush(self) -> None:
-        if self._run_changed:
-            self._run_changed = False
-            await self._store.put_runs([self._record])
-        if self._tasks:
-            batch, self._tasks = self._tasks, {}
-            await self._store.put_tasks(list(batch.values()))
+    def flush_lines(self) -> None:
+        """Write the lines that are pending, or keep them; `run` tries again, and raises."""
+        lines, self._lines = self._lines, []
+        try:
+            if lines:
+                self._write_log(lines)
+            self._refusal = None
+        except StoreError as error:
+            self._lines = lines
+            self._refusal = error
+            self._wake.set()
 
-    def _flush_lines(self) -> None:
-        if self._lines:
-            lines, self._lines = self._lines, []
-            self._write_log(lines)
+    async def _try_to_flush(self) -> bool:
+        """Whether all was written; what was not is kept.
+
+        Raises:
+            StoreError: to try again is of no use, or too much is waiting.
+        """
+        try:
+            await self._flush()
+        except StoreError as error:
+            if not error.retryable or len(self._lines) + len(self._tasks) > WAITING_MAX:
+                raise
+            self._wake.set()
+            return False
+        return True
+
+    async def _flush(self) -> None:
+        run = self._record if self._run_changed else None
+        batch, self._tasks, self._run_changed = self._tasks, {}, False
+        try:
+            # The run last: one that is said to have ended has all of its tasks.
+            if batch:
+                await self._store.put_tasks(list(batch.values()))
+            if run:
+                await self._store.put_runs([run])
+        except StoreError:
+            self._tasks = {**batch, **self._tasks}
+            self._run_changed = self._run_changed or run is not None
+            raise
+        self.flush_lines()
+        if self._refusal is not None:
+            raise self._refusal
 
     def _note_task(self, event: TaskLaunched | TaskDone | TaskAttemptFailed) -> None:
         key = event.task

@@ -9,14 +9,13 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from typing import Any
 
 from msgspec import Struct, to_builtins
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from engine import config as configuration
 from engine.config import Config
 from engine.errors import UsageError
 from engine.executors.local import LocalExecutor
 from engine.executors.zygote import Zygote
-from engine.facts import record_of
 from engine.flow.decorators.environment import Environment
 from engine.flow.decorators.resources import Resources
 from engine.flow.decorators.specs import Decorators, attach
@@ -32,8 +31,9 @@ from engine.runtime.recorder import Recorder
 from engine.runtime.result import FinishedRun
 from engine.runtime.stores import Stores
 from engine.scheduler.driver import Driver, DriverParts
+from engine.scheduler.facts import record_of
 from engine.scheduler.jobs import JobFactory, RunFacts
-from engine.scheduler.journal import RunBeganRecord, SucceededRecord, decode
+from engine.scheduler.journal import RunBeganRecord, Seal, SucceededRecord, decode
 from engine.scheduler.machine import Scheduler
 from engine.scheduler.progress import (
     Observer,
@@ -229,7 +229,7 @@ class Run:
         layout = self._stores.layout
         journal = Growing(str(layout.journal(began.flow, began.run_id)), lambda: folder.journal.end)
         log = Growing(str(layout.log(began.flow, began.run_id)), lambda: folder.log.end)
-        record = record_of(began, pid=os.getpid())
+        record = replace(record_of(began), pid=os.getpid())
         async with shipped(self._stores.replica, record, journal, log) as beside:
             yield beside.broker, (beside.observe,)
 
@@ -243,10 +243,16 @@ class Run:
         *,
         broker: str | None,
     ) -> RunDone:
-        record = record_of(began, pid=os.getpid())
+        record = replace(record_of(began), pid=os.getpid())
         recorder = Recorder(
             self._stores.metadata, record, lambda lines: folder.log.append(_logs(lines))
         )
+
+        def seal() -> Seal:
+            recorder.flush_lines()
+            folder.log.sync()
+            return {"journal": folder.journal.seal, "log": folder.log.seal}
+
         driver = Driver(
             DriverParts(
                 scheduler=Scheduler(
@@ -265,6 +271,9 @@ class Run:
                 get_blob=self._get_blob,
                 observers=(recorder.observe, self._watch, *observers),
                 memo=origin.memo if origin else None,
+                seal=seal,
+                sync=folder.journal.sync if self._config.durability == "power" else None,
+                warnings=origin.warnings() if origin else (),
             )
         )
         with unwrapped():

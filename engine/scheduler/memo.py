@@ -94,7 +94,8 @@ class Memo:
         older: the journals of its origin, of that one's origin, and so on. One that cannot be read,
             and those behind it, are left out: their tasks are done again.
         rerun: steps whose tasks are done again.
-        is_usable: whether a manifest's blobs are all there; a task whose are not is done again.
+        is_usable: whether a manifest's blobs are all there and sound; a task whose are not is done
+            again.
 
     Raises:
         StoreError: by whatever reads first: the journal cannot be read.
@@ -138,7 +139,8 @@ class Memo:
         """Return the task's earlier result, and forget it; None if the task must be done again.
 
         That is so if it was not committed, if it was made from other inputs, if its frame is
-        damaged, or if blobs of it are gone: a task is done again rather than a run lost.
+        damaged, or if blobs of it are gone or not sound: a task is done again rather than a run
+        lost.
         """
         found = self.find(task, min((self._maker_of(ref) for ref in inputs), default=UNKNOWN))
         for generation in self._generations:

@@ -45,6 +45,7 @@ _HINTS = {
     errno.EPERM: "the directory belongs to another user, or its mode forbids it",
     errno.EMFILE: "raise the limit of open files: ulimit -n 4096",
     errno.ENFILE: "the machine has no free file handle left",
+    errno.ENOMEM: "the machine has no memory left: end other programs, or use --max-workers 1",
     errno.EFBIG: "raise the limit of file sizes: ulimit -f unlimited",
     errno.ELOOP: "the store does not follow symbolic links inside itself",
 }
@@ -204,6 +205,7 @@ class BlobDirectory:
         self._power = durability == "power"
         self._always = verify == "always"
         self._verified: dict[str, FileIdentity] = {}
+        self._synced: set[str] = set()
         self._mapped: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
     def path(self, digest: str) -> str:
@@ -285,7 +287,7 @@ class BlobDirectory:
             os.fsync(fd)
         path = self._rename(name, digest)
         if self._power:
-            sync_directory(os.path.dirname(path))
+            self._sync_name(path)
         identity = identity_of(fd)  # after the rename, which changes the ctime
         self._remember(digest, identity)
         return identity
@@ -299,8 +301,6 @@ class BlobDirectory:
             with suppress(FileExistsError):
                 os.mkdir(os.path.dirname(path), 0o700)
             os.rename(name, path)
-            if self._power:
-                sync_directory(self.root)
         crashpoints.BLOB_AFTER_RENAME.passed()
         return path
 
@@ -316,9 +316,20 @@ class BlobDirectory:
             identity = identity_of(fd)
             if identity.size_bytes != size or self._hash_file(fd, digest, identity) != digest:
                 return None
+            if self._power:  # who wrote it may not have, or not yet
+                os.fsync(fd)
+                self._sync_name(self.path(digest))
             return identity
         finally:
             os.close(fd)
+
+    def _sync_name(self, path: str) -> None:
+        """Make the name of a blob survive a loss of power, and that of its directory, once."""
+        folder = os.path.dirname(path)
+        sync_directory(folder)
+        if folder not in self._synced:
+            sync_directory(self.root)
+            self._synced.add(folder)
 
     # -- reading --------------------------------------------------------------------------------
 

@@ -3,8 +3,8 @@
 import time
 from pathlib import Path
 
-from engine.facts import fact_of, named_in
 from engine.runtime.stores import Stores
+from engine.scheduler.facts import fact_of, named_in
 from engine.stores.base import BlobStore
 from engine.stores.layout import create_layout
 from engine.stores.metadata.local import LocalMetadata

@@ -1,8 +1,4 @@
-"""What a journal says to those who do not schedule: to metadata, to collections, to uploads.
-
-The stores keep journals and do not know what a payload means; the scheduler knows and does not know
-metadata. Here the two meet.
-"""
+"""What a journal's frames say to metadata, to collections and to uploads. Pure."""
 
 import msgpack
 
@@ -14,28 +10,15 @@ from engine.scheduler.journal import (
     decode,
 )
 from engine.stores.manifest import outline
-from engine.stores.metadata.base import RunRecord, TaskRecord
-from engine.stores.metadata.rebuild import Fact, RunEnd
-
-
-def record_of(began: RunBeganRecord, *, pid: int | None = None) -> RunRecord:
-    """What metadata says of a run that has only begun. `pid` is of the process that drives it."""
-    return RunRecord(
-        flow=began.flow,
-        run_id=began.run_id,
-        status="running",
-        created_us=began.at_us,
-        user=began.user,
-        tags=began.tags,
-        system_tags=(f"user:{began.user}", "runtime:dev"),
-        origin_run_id=began.origin_run_id,
-        host=began.host,
-        pid=pid,
-    )
+from engine.stores.metadata.base import Fact, RunEnd, RunRecord, TaskRecord
 
 
 def fact_of(offset: int, payload: bytes) -> Fact | None:
-    """What a journal's frame says to metadata."""
+    """What one frame says; None if it is nothing that metadata has.
+
+    Raises:
+        StoreError: the frame cannot be read.
+    """
     match decode(payload):
         case RunBeganRecord() as began:
             return record_of(began)
@@ -47,6 +30,21 @@ def fact_of(offset: int, payload: bytes) -> Fact | None:
             return RunEnd(status, at_us, reason)
         case _:
             return None
+
+
+def record_of(began: RunBeganRecord) -> RunRecord:
+    """What metadata would say of a run that has only begun."""
+    return RunRecord(
+        flow=began.flow,
+        run_id=began.run_id,
+        status="running",
+        created_us=began.at_us,
+        user=began.user,
+        tags=began.tags,
+        system_tags=(f"user:{began.user}", "runtime:dev"),
+        origin_run_id=began.origin_run_id,
+        host=began.host,
+    )
 
 
 def manifest_in(payload: bytes) -> bytes | None:
