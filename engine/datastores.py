@@ -21,18 +21,15 @@ from engine.stores.remote.replica import Replica
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
-def is_remote(datastore: str) -> bool:
-    """Whether a datastore is a URL and not a directory."""
-    return "://" in datastore
-
-
 def replica_layout(config: Config) -> Layout:
     """The directory on this machine that goes with the object store; made if it is not there.
 
     Raises:
+        ConfigError: there is no such kind of store in this version.
         DatastoreError: something else is in its place.
         StoreAccessError: the file system refuses.
     """
+    _check_kind(config)
     url = config.datastore.rstrip("/")
     name = _UNSAFE.sub("-", url.partition("://")[2]).strip("-.")[:64]
     endpoint = config.s3_endpoint_url or ""
@@ -41,11 +38,7 @@ def replica_layout(config: Config) -> Layout:
 
 
 def open_replica(config: Config, layout: Layout, metadata: MetadataStore) -> Replica:
-    """Join the object store of `config` with its directory.
-
-    Raises:
-        ConfigError: there is no such kind of store in this version.
-    """
+    """Join the object store of `config` with its directory."""
     return Replica(
         open_blobs(config),
         layout,
@@ -57,20 +50,19 @@ def open_replica(config: Config, layout: Layout, metadata: MetadataStore) -> Rep
 
 
 def open_blobs(config: Config) -> BlobStore:
-    """The object store of a URL. Connects to nothing yet.
+    """The object store of a URL. Connects to nothing yet."""
+    from engine.stores.s3.store import open_s3  # noqa: PLC0415  # only where it is needed
 
-    Raises:
-        ConfigError: there is no such kind of store in this version.
-    """
+    return open_s3(config.datastore, config)
+
+
+def _check_kind(config: Config) -> None:
     scheme = config.datastore.partition("://")[0]
     if scheme != "s3":
         raise ConfigError(
             f"datastore {config.datastore!r}: there is no {scheme} datastore in this version",
             hint="give a directory or s3://BUCKET/PREFIX: --datastore PLACE",
         )
-    from engine.stores.s3.store import open_s3  # noqa: PLC0415  # only where it is needed
-
-    return open_s3(config.datastore, config)
 
 
 class Fetcher:

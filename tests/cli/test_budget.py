@@ -38,6 +38,7 @@ def test_the_help_page_imports_nothing_heavy_and_no_verb(datastore: Path) -> Non
         "engine.config",
         "engine.crashpoints",
         "engine.errors",
+        "engine.settings",
     }
 
 

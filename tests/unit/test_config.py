@@ -36,7 +36,21 @@ VALUES: Mapping[str, st.SearchStrategy[object]] = {
     "max_num_splits_guard": st.integers(1, 10**9),
     "durability": st.sampled_from(["process", "power"]),
     "verify": st.sampled_from(["changed", "always"]),
+    "cache_dir": st.sampled_from(["/c1", "/c2"]),
     "user": st.sampled_from(["ada", "bob"]),
+    "s3_endpoint_url": st.sampled_from(["http://a:1", "https://b"]),
+    "s3_region": st.sampled_from(["eu-west-1", "us-east-1"]),
+    "s3_profile": st.sampled_from(["work", "home"]),
+    "s3_addressing": st.sampled_from(["auto", "virtual", "path"]),
+    "s3_ca_bundle": st.sampled_from(["/b1.pem", "/b2.pem"]),
+    "s3_proxy": st.sampled_from(["http://p:1", "http://q:2"]),
+    "s3_encryption": st.sampled_from(["none", "AES256", "aws:kms"]),
+    "s3_kms_key": st.sampled_from(["k1", "k2"]),
+    "s3_requester_pays": st.booleans(),
+    "s3_client": st.sampled_from(["auto", "obstore", "aioboto3"]),
+    "s3_concurrency": st.integers(1, 1000),
+    "s3_memory_mib": st.integers(16, 10_000),
+    "s3_deadline_s": st.integers(1, 10_000),
     "color": st.sampled_from(["auto", "always", "never"]),
     "log_level": st.sampled_from(["debug", "info", "warning", "error"]),
 }
@@ -82,7 +96,9 @@ def test_the_strongest_layer_that_has_a_key_gives_its_value(
 @settings(deadline=None)
 @given(layers)
 def test_a_layer_below_changes_nothing_that_is_set_above(values: list[dict[str, object]]) -> None:
-    all_set = Layer("top", {k: getattr(Config(), k) or "/m" for k in SETTINGS})
+    unset = {"s3_endpoint_url": "http://m", "s3_proxy": "http://m"}
+    given = {k: getattr(Config(), k) for k in SETTINGS}
+    all_set = Layer("top", {k: unset.get(k, "/m") if v is None else v for k, v in given.items()})
 
     alone, above = merge([all_set]), merge([all_set, *(Layer("below", v) for v in values)])
 
