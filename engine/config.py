@@ -71,6 +71,13 @@ def _text(value: object) -> str:
     return value.strip()
 
 
+def _list(value: object) -> str:
+    words = value.split(",") if isinstance(value, str) else value
+    if not isinstance(words, list) or not all(isinstance(w, str) and w.strip() for w in words):
+        raise _WrongValueError("a list of texts, or texts with commas between")
+    return ",".join(w.strip() for w in words)
+
+
 def _one_of(*choices: str) -> Callable[[object], object]:
     def read(value: object) -> str:
         if value not in choices:
@@ -106,6 +113,9 @@ SETTINGS: Mapping[str, Setting] = {
     "verify": Setting(
         "when mapped bytes are hashed again: changed or always", _one_of("changed", "always")
     ),
+    "package_suffixes": Setting(
+        "the ends of the names of files that are code, or none to package no code", _list
+    ),
     "user": Setting("who runs this", _text),
     "color": Setting("auto, always or never", _one_of("auto", "always", "never")),
     "log_level": Setting(
@@ -125,6 +135,7 @@ class Config(Struct, frozen=True):
     max_num_splits_guard: int = 1_000_000
     durability: str = "process"
     verify: str = "changed"
+    package_suffixes: str = ".py,.R,.RDS"
     user: str = field(default_factory=user_name)
     color: str = "auto"
     log_level: str = "warning"

@@ -147,9 +147,11 @@ class Console:
                 self._say(ended_us, task, f"Task {word}: {_in_short(failure)}")
                 if retry_in_s is not None:
                     self._say(ended_us, task, f"Task is tried again in {retry_in_s:g} s.")
-            case RunBegan(_, run_id, at_us, origin):
+            case RunBegan(_, run_id, at_us, origin, note):
                 resumed = f", resuming {origin}" if origin else ""
                 self._say(at_us, None, f"Workflow starting (run-id {run_id}{resumed}):")
+                if note:
+                    self._say(at_us, None, safe(note))
 
     def _say_done(self, event: TaskDone) -> None:
         if event.reused:

@@ -21,6 +21,7 @@ from engine.scheduler.journal import (
     RunDoneRecord,
     SucceededRecord,
     decode,
+    manifests_in,
 )
 from engine.stores.fsck import Damage, check
 from engine.stores.journals import JournalReader, never_began
@@ -113,9 +114,8 @@ def _metadata(layout: Layout, config: Config) -> Path:
 def _manifests_of(layout: Layout, flow: str, run_id: str) -> Iterator[Manifest]:
     with JournalReader(str(layout.journal(flow, run_id))) as journal:
         for _, payload in journal.scan():
-            match decode(payload):
-                case RunBeganRecord(parameters=packed) | SucceededRecord(manifest=packed):
-                    yield Manifest.unpack(packed)
+            for packed in manifests_in(payload):
+                yield Manifest.unpack(packed)
 
 
 def _reindex(layout: Layout, config: Config, problems: dict[str, str]) -> int:

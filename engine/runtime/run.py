@@ -23,6 +23,8 @@ from engine.flow.lint import graph_of
 from engine.flow.parameters import ParameterContext, constants_of, resolve
 from engine.flow.spec import FlowSpec
 from engine.ids import new_run_id
+from engine.package.bundle import suffixes_of
+from engine.runtime.code import code_of
 from engine.runtime.groups import unwrapped
 from engine.runtime.options import RunOptions, RunSettings
 from engine.runtime.origin import Origin, find_origin
@@ -43,7 +45,8 @@ from engine.stores.logs import LogBatch, LogWriter
 from engine.stores.manifest import Manifest
 from engine.stores.metadata.base import RunRecord
 from engine.stores.metadata.tags import merged_tags
-from engine.worker.loader import adopt_main, refuse_while_loading, target_of
+from engine.stores.threads import in_thread
+from engine.worker.loader import adopt_main, refuse_while_loading
 
 PARAMETERS_STEP = "_parameters"
 
@@ -86,6 +89,7 @@ class Run:
         self._decorators = attach(flow, options.decorators)
         self._graph = graph_of(flow, self._decorators)
         self._end: TaskDone | None = None
+        self._note: str | None = None
 
     async def execute(self, observers: tuple[Observer, ...], zygote: Zygote | None) -> FinishedRun:
         """Run to the end; cancelled, first end everything that was started."""
@@ -105,7 +109,7 @@ class Run:
                 with ExitStack() as stack:
                     folder = self._open_folder(stack)
                     await gate.aclose()
-                    began = self._began(folder, parameters, origin)
+                    began = await self._began(folder, parameters, origin)
                     done = await self._drive(folder, began, executor, origin, observers)
                     return self._finished(folder, began, done)
         finally:
@@ -151,7 +155,7 @@ class Run:
             self._options.run_id_file.write_text(run_id)
         return _Folder(run_id, created_us, journal, reader, log)
 
-    def _began(
+    async def _began(
         self, folder: _Folder, parameters: bytes | Mapping[str, Any], origin: Origin | None
     ) -> RunBeganRecord:
         flow = self._graph.flow
@@ -159,6 +163,10 @@ class Run:
             entries = save_values(parameters, self._stores.blobs, step=PARAMETERS_STEP)
             manifest = Manifest(flow, folder.run_id, PARAMETERS_STEP, "0", 0, entries)
             parameters = manifest.pack()
+        suffixes = suffixes_of(self._config.package_suffixes)
+        code, self._note = await in_thread(
+            code_of, self._flow, folder.run_id, self._stores, suffixes, now_ns=time.time_ns()
+        )
         return RunBeganRecord(
             at_us=folder.created_us,
             flow=flow,
@@ -168,7 +176,7 @@ class Run:
             host=socket.gethostname(),
             tags=self._tags,
             origin_run_id=origin.run_id if origin else None,
-            code={"target": target_of(self._flow)},
+            code=code,
             graph=_plain(self._graph),
             slots=self._settings.max_workers,
             on_failure=self._settings.on_failure,
@@ -202,6 +210,7 @@ class Run:
                 get_blob=self._get_blob,
                 observers=(recorder.observe, self._watch, *observers),
                 memo=origin.memo if origin else None,
+                note=self._note,
             )
         )
         with unwrapped():

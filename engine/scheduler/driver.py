@@ -59,7 +59,8 @@ _NEWS_A_TURN = 100  # handled before other tasks of the loop get their turn: und
 
 
 class DriverParts(Struct, frozen=True):
-    """What a driver joins. `get_blob` reads a manifest too large for the worker's channel."""
+    """What a driver joins. `get_blob` reads a manifest too large for the worker's channel; `note`
+    is what observers are told as the run begins."""
 
     scheduler: Scheduler
     executor: Executor
@@ -70,6 +71,7 @@ class DriverParts(Struct, frozen=True):
     get_blob: GetBlob
     observers: Sequence[Observer] = ()
     memo: Memo | None = None
+    note: str | None = None
 
 
 _News = JobUpdate | Ended | RunStarted | RetryDue | CancelRequested | ExecutorLost
@@ -154,7 +156,11 @@ class Driver:
         try:
             began = self._parts.began
             parameters = self._ledger.record(began)
-            self._ledger.emit(RunBegan(began.flow, began.run_id, began.at_us, began.origin_run_id))
+            self._ledger.emit(
+                RunBegan(
+                    began.flow, began.run_id, began.at_us, began.origin_run_id, self._parts.note
+                )
+            )
             await self._settle([RunStarted(parameters)])
             while self._done is None:
                 await self._settle(await self._receive())

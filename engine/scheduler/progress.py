@@ -15,10 +15,13 @@ from engine.scheduler.events import ResultRef
 
 
 class RunBegan(Struct, frozen=True):
+    """`note` is what the user should know of how the run began: that its code was not packaged."""
+
     flow: str
     run_id: str
     at_us: int
     origin_run_id: str | None = None
+    note: str | None = None
 
 
 class TaskLaunched(Struct, frozen=True):
