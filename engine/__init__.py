@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from engine.flow.decorators import resources as resources
     from engine.flow.decorators import retry as retry
     from engine.flow.decorators import timeout as timeout
+    from engine.flow.includes import IncludeFile as IncludeFile
     from engine.flow.parameters import JSONType as JSONType
     from engine.flow.parameters import Parameter as Parameter
     from engine.flow.spec import FlowSpec as FlowSpec
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "engine.flow.spec": ("FlowSpec", "step"),
+    "engine.flow.includes": ("IncludeFile",),
     "engine.flow.parameters": ("JSONType", "Parameter"),
     "engine.flow.current": ("current",),
     "engine.flow.decorators": ("catch", "environment", "resources", "retry", "timeout"),

@@ -47,9 +47,13 @@ def pack(tree: Tree) -> bytes:
     return b"".join(parts)
 
 
+def _unfollowed(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
 def _read(root: str, path: str) -> bytes:
     try:
-        with open(os.open(os.path.join(root, path), os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        with open(os.path.join(root, path), "rb", opener=_unfollowed) as file:
             return file.read()
     except OSError as error:
         raise CodePackageError(root, problem=f"cannot be read: {path}: {error.strerror}") from error

@@ -26,6 +26,7 @@ from engine.ids import new_run_id
 from engine.package.bundle import suffixes_of
 from engine.runtime.code import code_of
 from engine.runtime.groups import unwrapped
+from engine.runtime.inclusion import PARAMETERS_STEP, save_parameters
 from engine.runtime.options import RunOptions, RunSettings
 from engine.runtime.origin import Origin, find_origin
 from engine.runtime.recorder import Recorder
@@ -37,18 +38,15 @@ from engine.scheduler.jobs import JobFactory, RunFacts
 from engine.scheduler.journal import RunBeganRecord, SucceededRecord, decode
 from engine.scheduler.machine import Scheduler
 from engine.scheduler.progress import Observer, RunDone, RunEvent, TaskDone, TaskOutput
-from engine.stores.artifacts import save_values
 from engine.stores.gate import entered
 from engine.stores.journals import JournalReader, JournalWriter
 from engine.stores.leases import Lease
 from engine.stores.logs import LogBatch, LogWriter
-from engine.stores.manifest import Manifest
+from engine.stores.manifest import Entry, Manifest
 from engine.stores.metadata.base import RunRecord
 from engine.stores.metadata.tags import merged_tags
 from engine.stores.threads import in_thread
 from engine.worker.loader import adopt_main, refuse_while_loading
-
-PARAMETERS_STEP = "_parameters"
 
 
 def now_us() -> int:
@@ -101,7 +99,8 @@ class Run:
                 runs = str(self._stores.layout.root / "runs")
                 await gate.enter_async_context(entered(runs))
                 origin = await self._find_origin()
-                parameters = origin.parameters if origin else self._resolve_parameters()
+                # Before there is a run: a file that cannot be included leaves none behind.
+                parameters = origin.parameters if origin else await self._save_parameters()
                 zygote = zygote or spawn_for(
                     self._flow, self._options.decorators, isolation=self._settings.isolation
                 )
@@ -126,11 +125,13 @@ class Run:
             return None
         return await find_origin(self._stores, self._graph, options.resume, options.resume_step)
 
-    def _resolve_parameters(self) -> Mapping[str, Any]:  # Any: of the parameters' types
+    async def _save_parameters(self) -> Mapping[str, Entry]:
         context = ParameterContext(user_name=self._config.username, ds_type="local")
         environ = configuration.parameter_variables()
         values = resolve(self._flow, self._options.parameters, environ, context=context)
-        return {**constants_of(self._flow), **values}
+        return await in_thread(
+            save_parameters, {**constants_of(self._flow), **values}, self._stores.blobs
+        )
 
     def _open_folder(self, stack: ExitStack) -> _Folder:
         """Choose the run's id, make its directory, take its lease and open its files."""
@@ -156,12 +157,11 @@ class Run:
         return _Folder(run_id, created_us, journal, reader, log)
 
     async def _began(
-        self, folder: _Folder, parameters: bytes | Mapping[str, Any], origin: Origin | None
+        self, folder: _Folder, parameters: bytes | Mapping[str, Entry], origin: Origin | None
     ) -> RunBeganRecord:
         flow = self._graph.flow
         if not isinstance(parameters, bytes):
-            entries = save_values(parameters, self._stores.blobs, step=PARAMETERS_STEP)
-            manifest = Manifest(flow, folder.run_id, PARAMETERS_STEP, "0", 0, entries)
+            manifest = Manifest(flow, folder.run_id, PARAMETERS_STEP, "0", 0, parameters)
             parameters = manifest.pack()
         suffixes = suffixes_of(self._config.package_suffixes)
         code, self._note = await in_thread(
