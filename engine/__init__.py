@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from engine.flow.parameters import Parameter as Parameter
     from engine.flow.spec import FlowSpec as FlowSpec
     from engine.flow.spec import step as step
+    from engine.s3 import S3 as S3
 
 __version__ = "0.1.0"
 
@@ -36,6 +37,7 @@ _HOMES = {
     "engine.flow.current": ("current",),
     "engine.flow.decorators": ("catch", "environment", "resources", "retry", "timeout"),
     "engine.runtime": ("Engine",),
+    "engine.s3": ("S3",),
     "engine.client": ("DataArtifact", "Flow", "Run", "Step", "Task"),
     "engine.errors": (
         "ConfigError",

@@ -78,6 +78,7 @@ class Config(Struct, frozen=True):
     s3_encryption: str = "none"
     s3_kms_key: str | None = None
     s3_requester_pays: bool = False
+    s3_root: str | None = None
     s3_client: str = "auto"
     s3_concurrency: int = 64
     s3_memory_mib: int = 256

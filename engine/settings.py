@@ -80,6 +80,9 @@ _S3: Mapping[str, Setting] = {
     ),
     "s3_kms_key": Setting("the KMS key of s3_encryption aws:kms; default: the account's", _text),
     "s3_requester_pays": Setting("pay for reads of others' buckets: true or false", _truth),
+    "s3_root": Setting(
+        "where S3(run=...) keeps objects; default: data in an s3:// datastore", _text
+    ),
     "s3_client": Setting(
         "what moves the bytes: auto, obstore or aioboto3", _one_of("auto", "obstore", "aioboto3")
     ),

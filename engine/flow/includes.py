@@ -4,6 +4,7 @@ Here is only what was asked for; `engine.runtime.inclusion` opens the file.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from msgspec import Struct
@@ -27,6 +28,7 @@ class IncludedFile(Struct, frozen=True):
     where: str
 
 
+@dataclass(eq=False, repr=False)
 class IncludeFile(Parameter):
     """A file whose content is a value of the run: `table = IncludeFile("table", default="t.csv")`.
 
@@ -34,33 +36,22 @@ class IncludeFile(Parameter):
     resumed run, a remote task and a reader see what was there when the run began.
 
     Args:
-        name: as of a Parameter.
-        required: whether a run must be given a path.
-        is_text: whether the value is text, or bytes.
-        encoding: of the text; by default UTF-8.
-        help: a line for `--help`.
-        parser: a function, or "module.function", that turns the content into the value.
+        name, required, help, show_default: as of a Parameter.
         default: a path, relative to the working directory, or a function of a ParameterContext that
             makes one. Without it, and without a path given, the value is None.
-        show_default: whether `--help` tells the default.
+        is_text: whether the value is text, or bytes.
+        encoding: of the text; by default UTF-8.
+        parser: a function, or "module.function", that turns the content into the value.
     """
 
-    def __init__(
-        self,
-        name: str,
-        required: bool | None = None,
-        is_text: bool | None = None,
-        encoding: str | None = None,
-        help: str | None = None,  # Metaflow's name
-        parser: Parser | str | None = None,
-        *,
-        default: Any = None,  # Any: a path, or a function that makes one
-        show_default: bool = True,
-    ) -> None:
-        super().__init__(name, default, str, help, required, show_default)
-        self.is_text = is_text is not False
-        self.encoding = encoding
-        self.parser = parser
+    is_text: bool | None = True
+    encoding: str | None = None
+    parser: Parser | str | None = None
+
+    def __post_init__(self) -> None:
+        self.type = self.type or str
+        super().__post_init__()
+        self.is_text = self.is_text is not False
 
     def __repr__(self) -> str:
         return f"IncludeFile({self.name!r})"
@@ -71,6 +62,8 @@ class IncludeFile(Parameter):
 
     def faults(self) -> list[str]:
         found = super().faults()
+        if self.type is not str or self.separator is not None:
+            found.append(f"parameter {self.name!r} is a file: it has no type and no separator")
         if self.encoding is not None and not self.is_text:
             found.append(f"parameter {self.name!r} has an encoding, but is not text")
         elif self.encoding is not None:

@@ -156,11 +156,7 @@ class Driver:
         try:
             began = self._parts.began
             parameters = self._ledger.record(began)
-            self._ledger.emit(
-                RunBegan(
-                    began.flow, began.run_id, began.at_us, began.origin_run_id, self._parts.note
-                )
-            )
+            self._ledger.emit(_begun(began, self._parts.note))
             await self._settle([RunStarted(parameters)])
             while self._done is None:
                 await self._settle(await self._receive())
@@ -386,6 +382,10 @@ class Driver:
         self._done = self._outcome("failed", reason)
         self._ledger.close_anyhow(self._done)
         return self._done
+
+
+def _begun(began: RunBeganRecord, note: str | None) -> RunBegan:
+    return RunBegan(began.flow, began.run_id, began.at_us, began.origin_run_id, note)
 
 
 def _lost(error: Exception) -> ExecutorLost:

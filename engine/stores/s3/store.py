@@ -30,7 +30,6 @@ from engine.errors import (
     UploadConflictError,
 )
 from engine.stores.base import BlobInfo, Buffer
-from engine.stores.keys import checked_key
 from engine.stores.s3 import requests as ask
 from engine.stores.s3.bodies import (
     BuffersSource,
@@ -112,7 +111,7 @@ class S3BlobStore:
 
     async def get(self, key: str) -> bytes:
         target = BytesTarget()
-        await self._download(checked_key(key), 0, None, target)
+        await self._download(self.place.checked(key), 0, None, target)
         return target.finish()
 
     async def get_range(self, key: str, start: int, length: int) -> bytes:
@@ -121,20 +120,20 @@ class S3BlobStore:
                 raise BlobNotFoundError(key)
             return b""
         target = BytesTarget()
-        await self._download(checked_key(key), start, length, target)
+        await self._download(self.place.checked(key), start, length, target)
         return target.finish()
 
     async def get_to_file(self, key: str, fd: int) -> int:
-        return await self._download(checked_key(key), 0, None, FileTarget(fd))
+        return await self._download(self.place.checked(key), 0, None, FileTarget(fd))
 
     async def put(self, key: str, parts: Sequence[Buffer], *, if_absent: bool = False) -> bool:
-        return await self._store(checked_key(key), BuffersSource(parts), if_absent)
+        return await self._store(self.place.checked(key), BuffersSource(parts), if_absent)
 
     async def put_file(self, key: str, fd: int, *, if_absent: bool = False) -> bool:
-        return await self._store(checked_key(key), FileSource(fd), if_absent)
+        return await self._store(self.place.checked(key), FileSource(fd), if_absent)
 
     async def stat(self, key: str) -> BlobInfo | None:
-        found = await self._sender.send(ask.Head(key=checked_key(key)))
+        found = await self._sender.send(ask.Head(key=self.place.checked(key)))
         return found.info if found else None
 
     async def list(self, prefix: str = "") -> AsyncIterator[BlobInfo]:
@@ -147,7 +146,7 @@ class S3BlobStore:
             page = await self._sender.send(ask.List(key=prefix, after=page.after))
 
     async def delete(self, keys: Collection[str]) -> None:
-        each = iter([checked_key(key) for key in keys])
+        each = iter([self.place.checked(key) for key in keys])
         pages = iter(lambda: tuple(islice(each, ask.DELETE_MAX)), ())
         await _spread(pages, lambda page: self._sender.send(ask.Delete(keys=page)))
 
