@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import tempfile
+import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from typing import IO, Any, BinaryIO
 
@@ -53,13 +55,14 @@ class Transfers:
         self._buckets: dict[str, _Opened] = {}
         self._tmproot = tmproot
         self._directory: str | None = None
+        self._remove: Callable[[], object] = lambda: None
         self._numbers = itertools.count()
 
     async def close(self) -> None:
         """End the connections and remove the files."""
-        directory, self._directory = self._directory, None
-        if directory is not None:
-            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+        if self._directory is not None:
+            self._directory = None
+            await asyncio.to_thread(self._remove)
         opened, self._buckets = self._buckets, {}
         for bucket in opened.values():
             await bucket.store.aclose()
@@ -127,6 +130,8 @@ class Transfers:
     def _new_path(self, at: Location) -> str:
         if self._directory is None:
             self._directory = tempfile.mkdtemp(prefix="aflow-s3-", dir=self._tmproot)
+            # At the latest when nobody has this any more: people forget to close.
+            self._remove = weakref.finalize(self, shutil.rmtree, self._directory, True)
         name = _UNSAFE.sub("_", at.key.rpartition("/")[2])[-_NAME_MAX:]
         return os.path.join(self._directory, f"{next(self._numbers)}-{name}")
 

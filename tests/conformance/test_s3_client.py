@@ -318,3 +318,19 @@ def test_both_clients_have_the_same_names_and_arguments() -> None:
             assert inspect.signature(awaited).parameters == inspect.signature(plain).parameters, (
                 name
             )
+
+
+def test_the_files_of_a_client_that_nobody_closed_go_with_it(
+    server: ServerAddress, s3_url: str, tmp_path: Path
+) -> None:
+    async def fetch() -> str | None:
+        s3 = aio.S3(s3root=s3_url, tmproot=str(tmp_path), config=Config())
+        await s3.put("a", b"1")
+        path = (await s3.get("a")).path
+        await s3._transfers._session.aclose()  # its sockets would be told of, too
+        for opened in s3._transfers._buckets.values():
+            await opened.store.aclose()
+        return path
+
+    assert not os.path.exists(asyncio.run(fetch()) or "")
+    assert not list(tmp_path.glob("aflow-s3-*"))
