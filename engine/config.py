@@ -72,6 +72,7 @@ class Config(Struct, frozen=True):
     max_num_splits_guard: int = 1_000_000
     durability: str = "process"
     verify: str = "changed"
+    package_suffixes: str = ".py,.R,.RDS"
     cache_dir: str = field(default_factory=cache_directory)
     user: str = field(default_factory=user_name)
     color: str = "auto"
@@ -85,6 +86,7 @@ class Config(Struct, frozen=True):
     s3_encryption: str = "none"
     s3_kms_key: str | None = None
     s3_requester_pays: bool = False
+    s3_root: str | None = None
     s3_client: str = "auto"
     s3_concurrency: int = 64
     s3_memory_mib: int = 256

@@ -110,6 +110,16 @@ class ConfigError(EngineError):
     exit_code = EXIT_CONFIG
 
 
+class CodePackageError(ConfigError):
+    """A flow's code cannot be packaged."""
+
+    code = "code-package"
+
+    def __init__(self, what: str, *, problem: str, hint: str | None = None) -> None:
+        super().__init__(f"{what} {problem}", hint=hint)
+        self.what, self.problem = what, problem
+
+
 class NotFoundError(EngineError):
     """Nothing of that name exists."""
 

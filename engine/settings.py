@@ -26,6 +26,13 @@ def _text(value: object) -> str:
     return value.strip()
 
 
+def _list(value: object) -> str:
+    words = value.split(",") if isinstance(value, str) else value
+    if not isinstance(words, list) or not all(isinstance(w, str) and w.strip() for w in words):
+        raise WrongValueError("a list of texts, or texts with commas between")
+    return ",".join(w.strip() for w in words)
+
+
 def _one_of(*choices: str) -> Callable[[object], object]:
     def read(value: object) -> str:
         if value not in choices:
@@ -73,6 +80,9 @@ _S3: Mapping[str, Setting] = {
     ),
     "s3_kms_key": Setting("the KMS key of s3_encryption aws:kms; default: the account's", _text),
     "s3_requester_pays": Setting("pay for reads of others' buckets: true or false", _truth),
+    "s3_root": Setting(
+        "where S3(run=...) keeps objects; default: data in an s3:// datastore", _text
+    ),
     "s3_client": Setting(
         "what moves the bytes: auto, obstore or aioboto3", _one_of("auto", "obstore", "aioboto3")
     ),
@@ -99,6 +109,9 @@ SETTINGS: Mapping[str, Setting] = {
     ),
     "verify": Setting(
         "when mapped bytes are hashed again: changed or always", _one_of("changed", "always")
+    ),
+    "package_suffixes": Setting(
+        "the ends of the names of files that are code, or none to package no code", _list
     ),
     "cache_dir": Setting("where object stores are cached", _text, is_path=True),
     "user": Setting("who runs this", _text),

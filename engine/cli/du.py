@@ -14,7 +14,7 @@ from engine.cli.references import find_run
 from engine.cli.tables import table, terminal_width
 from engine.client.reader import Reader
 from engine.errors import EXIT_INFRASTRUCTURE, EngineError
-from engine.scheduler.facts import manifest_in
+from engine.scheduler.journal import manifests_in
 from engine.stores.gc import RunName, digests_of, record_bytes, stored_files
 from engine.stores.layout import Layout
 from engine.stores.usage import Share, Shares
@@ -80,7 +80,7 @@ def measure(layout: Layout) -> Usage:
             records[str(run)] = record_bytes(layout, run)
             digests: set[bytes] = set()
             try:
-                digests = digests_of(layout, run, manifest_in)
+                digests = digests_of(layout, run, manifests_in)
             except EngineError as error:
                 unreadable[str(run)] = error.message
             by_run.add(str(run), digests)

@@ -15,7 +15,7 @@ from engine.cli.clock import now_us
 from engine.cli.options import Session
 from engine.config import Config
 from engine.errors import EXIT_INFRASTRUCTURE, EXIT_RUN_FAILED, ConfigError, UsageError
-from engine.scheduler.facts import manifest_in
+from engine.scheduler.journal import manifests_in
 from engine.stores.gc import Collected, Request, RunName, collect
 from engine.stores.layout import Layout, open_layout
 from engine.stores.metadata.local import LocalMetadataSync
@@ -62,7 +62,7 @@ def check_consent(*, yes: bool, is_dry_run: bool) -> None:
 def carry_out(now: Session, layout: Layout, wish: Wish) -> int:
     """Ask if need be, remove, tell what was removed; return the exit code."""
     request = Request(
-        manifest_in=manifest_in,
+        manifests_in=manifests_in,
         now_us=now_us(),
         grace_us=wish.grace_us,
         runs=wish.runs,

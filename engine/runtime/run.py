@@ -25,6 +25,9 @@ from engine.flow.parameters import ParameterContext, constants_of, resolve
 from engine.flow.spec import FlowSpec
 from engine.groups import unwrapped
 from engine.ids import new_run_id
+from engine.package.bundle import suffixes_of
+from engine.runtime.code import code_of
+from engine.runtime.inclusion import PARAMETERS_STEP, save_parameters
 from engine.runtime.options import RunOptions, RunSettings
 from engine.runtime.origin import Origin, find_origin
 from engine.runtime.recorder import Recorder
@@ -43,16 +46,14 @@ from engine.scheduler.progress import (
     TaskDone,
     TaskOutput,
 )
-from engine.stores.artifacts import save_values
 from engine.stores.gate import entered
 from engine.stores.journals import JournalReader, JournalWriter
 from engine.stores.leases import Lease
 from engine.stores.logs import LogBatch, LogWriter
-from engine.stores.manifest import Manifest
+from engine.stores.manifest import Entry, Manifest
 from engine.stores.metadata.tags import merged_tags
-from engine.worker.loader import adopt_main, refuse_while_loading, target_of
-
-PARAMETERS_STEP = "_parameters"
+from engine.stores.threads import in_thread
+from engine.worker.loader import adopt_main, refuse_while_loading
 
 
 def now_us() -> int:
@@ -93,6 +94,7 @@ class Run:
         self._decorators = attach(flow, options.decorators)
         self._graph = graph_of(flow, self._decorators)
         self._end: TaskDone | None = None
+        self._note: str | None = None
 
     async def execute(self, observers: tuple[Observer, ...], zygote: Zygote | None) -> FinishedRun:
         """Run to the end; cancelled, first end everything that was started."""
@@ -104,13 +106,14 @@ class Run:
                 runs = str(self._stores.layout.root / "runs")
                 await gate.enter_async_context(entered(runs))
                 origin = await self._find_origin()
-                parameters = origin.parameters if origin else self._resolve_parameters()
+                # Before there is a run: a file that cannot be included leaves none behind.
+                parameters = origin.parameters if origin else await self._save_parameters()
                 zygote = zygote or self._spawn()
                 executor = LocalExecutor(zygote)
                 with ExitStack() as stack:
                     folder = self._open_folder(stack)
                     await gate.aclose()
-                    began = self._began(folder, parameters, origin)
+                    began = await self._began(folder, parameters, origin)
                     if origin is not None:
                         for observer in observers:
                             observer(origin.plan)
@@ -143,17 +146,22 @@ class Run:
         origin.close()
         return origin.plan
 
+    def _notes(self) -> tuple[str, ...]:
+        return () if self._note is None else (self._note,)
+
     async def _find_origin(self) -> Origin | None:
         options = self._options
         if options.resume is None:
             return None
         return await find_origin(self._stores, self._graph, options.resume, options.resume_step)
 
-    def _resolve_parameters(self) -> Mapping[str, Any]:  # Any: of the parameters' types
+    async def _save_parameters(self) -> Mapping[str, Entry]:
         context = ParameterContext(user_name=self._config.username, ds_type="local")
         environ = configuration.parameter_variables()
         values = resolve(self._flow, self._options.parameters, environ, context=context)
-        return {**constants_of(self._flow), **values}
+        return await in_thread(
+            save_parameters, {**constants_of(self._flow), **values}, self._stores.blobs
+        )
 
     def _open_folder(self, stack: ExitStack) -> _Folder:
         """Choose the run's id, make its directory, take its lease and open its files."""
@@ -178,14 +186,17 @@ class Run:
             self._options.run_id_file.write_text(run_id)
         return _Folder(run_id, created_us, journal, reader, log)
 
-    def _began(
-        self, folder: _Folder, parameters: bytes | Mapping[str, Any], origin: Origin | None
+    async def _began(
+        self, folder: _Folder, parameters: bytes | Mapping[str, Entry], origin: Origin | None
     ) -> RunBeganRecord:
         flow = self._graph.flow
         if not isinstance(parameters, bytes):
-            entries = save_values(parameters, self._stores.blobs, step=PARAMETERS_STEP)
-            manifest = Manifest(flow, folder.run_id, PARAMETERS_STEP, "0", 0, entries)
+            manifest = Manifest(flow, folder.run_id, PARAMETERS_STEP, "0", 0, parameters)
             parameters = manifest.pack()
+        suffixes = suffixes_of(self._config.package_suffixes)
+        code, self._note = await in_thread(
+            code_of, self._flow, folder.run_id, self._stores, suffixes, now_ns=time.time_ns()
+        )
         return RunBeganRecord(
             at_us=folder.created_us,
             flow=flow,
@@ -195,7 +206,7 @@ class Run:
             host=socket.gethostname(),
             tags=self._tags,
             origin_run_id=origin.run_id if origin else None,
-            code={"target": target_of(self._flow)},
+            code=code,
             graph=_plain(self._graph),
             slots=self._settings.max_workers,
             on_failure=self._settings.on_failure,
@@ -273,7 +284,7 @@ class Run:
                 memo=origin.memo if origin else None,
                 seal=seal,
                 sync=folder.journal.sync if self._config.durability == "power" else None,
-                warnings=origin.warnings() if origin else (),
+                warnings=(*(origin.warnings() if origin else ()), *self._notes()),
             )
         )
         with unwrapped():

@@ -1,5 +1,7 @@
 """What a journal's frames say to metadata, to collections and to uploads. Pure."""
 
+from collections.abc import Sequence
+
 import msgpack
 
 from engine.scheduler.journal import (
@@ -47,26 +49,16 @@ def record_of(began: RunBeganRecord) -> RunRecord:
     )
 
 
-def manifest_in(payload: bytes) -> bytes | None:
-    """The packed manifest in a journal's frame, if there is one: what it names is needed."""
+def named_in(payload: bytes) -> Sequence[tuple[bytes, bool]]:
+    """As `journal.manifests_in`; each with whether a run that was committed names the same."""
     match decode(payload):
-        case RunBeganRecord(parameters=parameters):
-            return parameters
-        case SucceededRecord(manifest=manifest):
-            return manifest
-        case _:
-            return None
-
-
-def named_in(payload: bytes) -> tuple[bytes, bool] | None:
-    """As `manifest_in`, and whether another run that was committed names the same already."""
-    match decode(payload):
-        case RunBeganRecord(parameters=parameters, origin_run_id=origin):
-            return parameters, origin is not None
+        case RunBeganRecord(parameters=parameters, code=code, origin_run_id=origin):
+            package = code.get("package")
+            return [(parameters, origin is not None), *([(package, False)] if package else [])]
         case SucceededRecord(manifest=manifest, reused=reused):
-            return manifest, reused
+            return [(manifest, reused)]
         case _:
-            return None
+            return ()
 
 
 def _task_of(record: SucceededRecord | FailedRecord, status: str, result: int | None) -> TaskRecord:

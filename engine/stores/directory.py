@@ -15,7 +15,7 @@ import os
 import resource
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Self
 
@@ -280,6 +280,28 @@ class BlobDirectory:
         if found != digest:
             raise BlobCorruptError(digest, expected=digest, actual=found)
         return self._keep(fd, name, digest)
+
+    def write_chunks(self, chunks: Iterable[Buffer]) -> tuple[str, FileIdentity]:
+        """Store the concatenation of `chunks`, of which one at a time is in memory.
+
+        Raises:
+            StoreAccessError: as `write`; what `chunks` raise is passed on. Nothing is left behind.
+        """
+        hasher = blake3()
+        size = 0
+        try:
+            with new_file(self._temporary) as (fd, name):
+                for chunk in chunks:
+                    (view,) = byte_views([chunk])
+                    hasher.update(view)
+                    _write_block(fd, view)
+                    size += view.nbytes
+                digest = hasher.hexdigest()
+                if found := self._find(digest, size):
+                    return digest, found
+                return digest, self._keep(fd, name, digest)
+        except OSError as error:
+            raise access_error(error, self.root, "write to", size) from error
 
     def _keep(self, fd: int, name: str, digest: str) -> FileIdentity:
         """Give a written file its lasting name."""

@@ -9,7 +9,7 @@ and its machine are lost, what was not shipped was in flight.
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from msgspec import Struct
@@ -34,9 +34,9 @@ FLUSH_EVERY_S = 0.05
 LOG_EVERY_S = 1.0
 _FRAMES_A_TURN = 200
 
-Named = Callable[[bytes], tuple[bytes, bool] | None]
-"""A journal's payload to the packed manifest in it, if there is one, and whether a manifest that is
-committed names the same blobs already."""
+Named = Callable[[bytes], Sequence[tuple[bytes, bool]]]
+"""A journal's payload to the packed manifests in it, each with whether a manifest that is committed
+names the same blobs already."""
 
 
 class Growing(Struct, frozen=True):
@@ -224,8 +224,7 @@ class Shipper:
         known: dict[bytes, FileIdentity | None] = {}
         with JournalReader(self._journal.file.path) as reader:
             for number, (_, payload) in enumerate(reader.scan(self._looked_to), 1):
-                if found := self._named(payload):
-                    packed, is_known = found
+                for packed, is_known in self._named(payload):
                     into = known if is_known else wanted
                     for entry in entries_of(packed):
                         self._add(entry, into, is_known=is_known)
