@@ -5,13 +5,16 @@ by a moment, and a task that starts and ends within one batch costs one row, not
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import msgpack
 from msgspec.structs import replace
 
+from engine.errors import StoreError
 from engine.ids import TaskKey
+from engine.runtime.groups import unwrapped
+from engine.scheduler.driver import Driver
 from engine.scheduler.progress import (
     RunBegan,
     RunDone,
@@ -43,6 +46,7 @@ class Recorder:
         self._next_ordinal = 0
         self._tasks: dict[TaskKey, TaskRecord] = {}
         self._lines: list[TaskOutput] = []
+        self._log_error: StoreError | None = None
         self._wake = asyncio.Event()
         self._closing = asyncio.Event()
 
@@ -50,7 +54,7 @@ class Recorder:
         match event:
             case TaskOutput():
                 if not self._lines:
-                    asyncio.get_running_loop().call_soon(self._flush_lines)
+                    asyncio.get_running_loop().call_soon(self._flush_lines_now)
                 self._lines.append(event)
                 return
             case TaskLaunched() | TaskDone() | TaskAttemptFailed():
@@ -67,29 +71,64 @@ class Recorder:
         self._closing.set()
         self._wake.set()
 
-    async def run(self) -> None:
+    async def run(self, give_up: Callable[[str], object]) -> None:
         """Write batches, at most one every FLUSH_EVERY_S seconds, until closed.
 
+        Args:
+            give_up: told why, once, if something cannot be written. The error is raised when
+                closed: until then the run's tasks end, and what can be written of that is.
+
         Raises:
-            StoreError: the metadata store does not take a batch.
+            StoreError: the log or the metadata store could not be written.
         """
+        try:
+            await self._write()
+        except StoreError as error:
+            give_up(f"the run could not be recorded: {error.message}")
+            await self._closing.wait()
+            with suppress(StoreError):
+                await self._flush()
+            raise
+
+    async def _write(self) -> None:
         while not self._closing.is_set():
             await self._wake.wait()
             self._wake.clear()
+            if self._log_error is not None:
+                raise self._log_error
             await self._flush()
-            with contextlib.suppress(TimeoutError):
+            with suppress(TimeoutError):
                 async with asyncio.timeout(FLUSH_EVERY_S):
                     await self._closing.wait()
         self._flush_lines()
         await self._flush()
+        if self._log_error is not None:
+            raise self._log_error
 
     async def _flush(self) -> None:
+        """Write the run and its tasks; what cannot be written is kept for the next time."""
         if self._run_changed:
             self._run_changed = False
-            await self._store.put_runs([self._record])
+            try:
+                await self._store.put_runs([self._record])
+            except BaseException:
+                self._run_changed = True
+                raise
         if self._tasks:
             batch, self._tasks = self._tasks, {}
-            await self._store.put_tasks(list(batch.values()))
+            try:
+                await self._store.put_tasks(list(batch.values()))
+            except BaseException:
+                self._tasks = batch | self._tasks
+                raise
+
+    def _flush_lines_now(self) -> None:
+        # The loop would log what is raised here, and nobody would miss the lines.
+        try:
+            self._flush_lines()
+        except StoreError as error:
+            self._log_error = self._log_error or error
+            self._wake.set()
 
     def _flush_lines(self) -> None:
         if self._lines:
@@ -134,3 +173,25 @@ class Recorder:
                     failure=msgpack.packb(event.failure.to_dict()),
                 )
         self._tasks[key] = record
+
+
+async def run_recorded(driver: Driver, recorder: Recorder) -> RunDone:
+    """Run to the end while `recorder`, one of the driver's observers, writes.
+
+    Raises:
+        StoreError: the journal, the log or the metadata store could not be written.
+        CancelledError: the caller was cancelled; by then the end is journaled and recorded.
+    """
+    with unwrapped():
+        async with asyncio.TaskGroup() as group:
+            recording = group.create_task(recorder.run(driver.cancel), name="recorder")
+            try:
+                return await driver.run()
+            finally:
+                recorder.close()
+                # A group whose body is cancelled cancels its tasks: the end would go unwritten.
+                try:
+                    await asyncio.wait({recording})
+                except asyncio.CancelledError:  # it came after the run's end, which is still due
+                    await asyncio.wait({recording})
+                    raise

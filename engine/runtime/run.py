@@ -23,10 +23,9 @@ from engine.flow.lint import graph_of
 from engine.flow.parameters import ParameterContext, constants_of, resolve
 from engine.flow.spec import FlowSpec
 from engine.ids import new_run_id
-from engine.runtime.groups import unwrapped
 from engine.runtime.options import RunOptions, RunSettings
 from engine.runtime.origin import Origin, find_origin
-from engine.runtime.recorder import Recorder
+from engine.runtime.recorder import Recorder, run_recorded
 from engine.runtime.result import FinishedRun
 from engine.runtime.stores import Stores
 from engine.runtime.zygotes import spawn_for
@@ -204,16 +203,7 @@ class Run:
                 memo=origin.memo if origin else None,
             )
         )
-        with unwrapped():
-            async with asyncio.TaskGroup() as group:
-                name = f"recorder of {began.run_id}"
-                recording = group.create_task(recorder.run(), name=name)
-                try:
-                    return await driver.run()
-                finally:
-                    recorder.close()
-                    # A group whose body is cancelled cancels its tasks: the end would go unwritten.
-                    await asyncio.wait({recording})
+        return await run_recorded(driver, recorder)
 
     def _facts(self, began: RunBeganRecord) -> RunFacts:
         return RunFacts(
