@@ -22,10 +22,13 @@ class Ledger:
         self._journal = journal
         self._observers = observers
         self.now_us = clock
+        self._has_begun = False
 
     def record(self, record: Record) -> ResultRef:
         """Append a record and return where it lies."""
-        return ResultRef(self._journal.append(encode(record)))
+        at = ResultRef(self._journal.append(encode(record)))
+        self._has_begun = True
+        return at
 
     def emit(self, event: RunEvent) -> None:
         """Tell the observers."""
@@ -33,9 +36,13 @@ class Ledger:
             observer(event)
 
     def close_anyhow(self, done: RunDone) -> None:
-        """Write and tell the end as far as can be: the journal or an observer may be broken."""
-        with suppress(Exception):
-            self.record(done_record(done))
+        """Write and tell the end as far as can be: the journal or an observer may be broken.
+
+        A journal that has no beginning, for there was no room for it, gets no end.
+        """
+        if self._has_begun:
+            with suppress(Exception):
+                self.record(done_record(done))
         for observer in self._observers:
             with suppress(Exception):
                 observer(done)
