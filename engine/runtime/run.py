@@ -3,7 +3,6 @@
 import asyncio
 import os
 import socket
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any
@@ -13,7 +12,7 @@ from msgspec.structs import asdict
 
 from engine import config as configuration
 from engine.config import Config
-from engine.executors.local import LocalExecutor
+from engine.executors.local import LocalExecutor, LocalExecutorConfig
 from engine.executors.zygote import Zygote
 from engine.flow.decorators.environment import Environment
 from engine.flow.decorators.resources import Resources
@@ -22,7 +21,8 @@ from engine.flow.graph import Graph
 from engine.flow.lint import graph_of
 from engine.flow.parameters import ParameterContext, constants_of, resolve
 from engine.flow.spec import FlowSpec
-from engine.ids import new_run_id
+from engine.ids import new_run_id, next_run_us
+from engine.runtime.clock import Clocks
 from engine.runtime.options import RunOptions, RunSettings
 from engine.runtime.origin import Origin, find_origin
 from engine.runtime.recorder import Recorder, run_recorded
@@ -47,11 +47,6 @@ from engine.worker.loader import adopt_main, refuse_while_loading, target_of
 PARAMETERS_STEP = "_parameters"
 
 
-def now_us() -> int:
-    """Microseconds since 1970, UTC."""
-    return time.time_ns() // 1000
-
-
 class _Folder(Struct, frozen=True):
     """The open files of one run: only its one driver has them."""
 
@@ -71,7 +66,12 @@ class Run:
     """
 
     def __init__(
-        self, flow: type[FlowSpec], options: RunOptions, config: Config, stores: Stores
+        self,
+        flow: type[FlowSpec],
+        options: RunOptions,
+        config: Config,
+        stores: Stores,
+        clocks: Clocks,
     ) -> None:
         refuse_while_loading()
         if flow.__module__ == "__main__":
@@ -84,6 +84,9 @@ class Run:
         self._tags = merged_tags((), options.tags, ())
         self._decorators = attach(flow, options.decorators)
         self._graph = graph_of(flow, self._decorators)
+        known = stores.layout.run_ids(self._graph.flow)
+        self._created_us = next_run_us(clocks.wall(), known)
+        self._clock = clocks.steady(self._created_us)
         self._end: TaskDone | None = None
 
     async def execute(self, observers: tuple[Observer, ...], zygote: Zygote | None) -> FinishedRun:
@@ -100,7 +103,7 @@ class Run:
                 zygote = zygote or spawn_for(
                     self._flow, self._options.decorators, isolation=self._settings.isolation
                 )
-                executor = LocalExecutor(zygote)
+                executor = LocalExecutor(zygote, LocalExecutorConfig(clock=self._clock))
                 with ExitStack() as stack:
                     folder = self._open_folder(stack)
                     await gate.aclose()
@@ -131,7 +134,7 @@ class Run:
         """Choose the run's id, make its directory, take its lease and open its files."""
         layout, flow = self._stores.layout, self._graph.flow
         layout.sweep()
-        created_us = now_us()
+        created_us = self._created_us
         run_id = new_run_id(created_us // 1000, int.from_bytes(os.urandom(4), "big"))
         layout.create_run(flow, run_id)
         lease = Lease.acquire(
@@ -197,7 +200,7 @@ class Run:
                 journal=folder.journal,
                 jobs=JobFactory(self._graph, self._facts(began), folder.reader, self._put_blob),
                 began=began,
-                clock=now_us,
+                clock=self._clock,
                 get_blob=self._get_blob,
                 observers=(recorder.observe, self._watch, *observers),
                 memo=origin.memo if origin else None,
