@@ -20,7 +20,7 @@ from engine.stores.metadata.base import RunRecord, TaskRecord
 _RUNNING = frozenset(("running", "retrying"))
 
 
-class _StepSum(Struct):
+class StepSum(Struct):
     """One step's tasks, added up."""
 
     done: int = 0
@@ -36,7 +36,7 @@ class _StepSum(Struct):
         self.running += task.status in _RUNNING
         self.reused += task.reused
         if task.ended_us and task.started_us and not task.reused:
-            took_us = task.ended_us - task.started_us
+            took_us = max(0, task.ended_us - task.started_us)
             self.busy_us += took_us
             self.slowest_us = max(self.slowest_us, took_us)
 
@@ -46,15 +46,15 @@ class Summary(Struct):
 
     run: RunRecord
     status: str
-    steps: dict[str, _StepSum]
+    steps: dict[str, StepSum]
     first_failed: TaskRecord | None
 
     @classmethod
     def read(cls, reader: Reader, run: RunRecord) -> "Summary":
-        steps: dict[str, _StepSum] = {}
+        steps: dict[str, StepSum] = {}
         first: TaskRecord | None = None
         for task in reader.tasks(run.flow, run.run_id):
-            steps.setdefault(task.step, _StepSum()).add(task)
+            steps.setdefault(task.step, StepSum()).add(task)
             if task.status == "failed" and (
                 first is None or (task.ended_us or 0) < (first.ended_us or 0)
             ):

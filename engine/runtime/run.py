@@ -14,7 +14,7 @@ from msgspec.structs import asdict, replace
 from engine import config as configuration
 from engine.config import Config
 from engine.errors import UsageError
-from engine.executors.local import LocalExecutor
+from engine.executors.local import LocalExecutor, LocalExecutorConfig
 from engine.executors.zygote import Zygote
 from engine.flow.decorators.environment import Environment
 from engine.flow.decorators.resources import Resources
@@ -23,14 +23,14 @@ from engine.flow.graph import Graph
 from engine.flow.lint import graph_of
 from engine.flow.parameters import ParameterContext, constants_of, resolve
 from engine.flow.spec import FlowSpec
-from engine.groups import unwrapped
-from engine.ids import new_run_id
+from engine.ids import new_run_id, next_run_us
 from engine.package.bundle import suffixes_of
+from engine.runtime.clock import Clocks
 from engine.runtime.code import code_of
 from engine.runtime.inclusion import PARAMETERS_STEP, save_parameters
 from engine.runtime.options import RunOptions, RunSettings
 from engine.runtime.origin import Origin, find_origin
-from engine.runtime.recorder import Recorder
+from engine.runtime.recorder import Recorder, run_recorded
 from engine.runtime.result import FinishedRun
 from engine.runtime.stores import Stores
 from engine.scheduler.driver import Driver, DriverParts
@@ -56,11 +56,6 @@ from engine.stores.threads import in_thread
 from engine.worker.loader import adopt_main, refuse_while_loading
 
 
-def now_us() -> int:
-    """Microseconds since 1970, UTC."""
-    return time.time_ns() // 1000
-
-
 class _Folder(Struct, frozen=True):
     """The open files of one run: only its one driver has them."""
 
@@ -80,7 +75,12 @@ class Run:
     """
 
     def __init__(
-        self, flow: type[FlowSpec], options: RunOptions, config: Config, stores: Stores
+        self,
+        flow: type[FlowSpec],
+        options: RunOptions,
+        config: Config,
+        stores: Stores,
+        clocks: Clocks,
     ) -> None:
         refuse_while_loading()
         if flow.__module__ == "__main__":
@@ -93,6 +93,9 @@ class Run:
         self._tags = merged_tags((), options.tags, ())
         self._decorators = attach(flow, options.decorators)
         self._graph = graph_of(flow, self._decorators)
+        known = stores.layout.run_ids(self._graph.flow)
+        self._created_us = next_run_us(clocks.wall(), known)
+        self._clock = clocks.steady(self._created_us)
         self._end: TaskDone | None = None
         self._note: str | None = None
 
@@ -109,7 +112,7 @@ class Run:
                 # Before there is a run: a file that cannot be included leaves none behind.
                 parameters = origin.parameters if origin else await self._save_parameters()
                 zygote = zygote or self._spawn()
-                executor = LocalExecutor(zygote)
+                executor = LocalExecutor(zygote, LocalExecutorConfig(clock=self._clock))
                 with ExitStack() as stack:
                     folder = self._open_folder(stack)
                     await gate.aclose()
@@ -167,7 +170,7 @@ class Run:
         """Choose the run's id, make its directory, take its lease and open its files."""
         layout, flow = self._stores.layout, self._graph.flow
         layout.sweep()
-        created_us = now_us()
+        created_us = self._created_us
         run_id = new_run_id(created_us // 1000, int.from_bytes(os.urandom(4), "big"))
         layout.create_run(flow, run_id)
         lease = Lease.acquire(
@@ -278,7 +281,7 @@ class Run:
                     self._graph, self._facts(began, broker), folder.reader, self._put_blob
                 ),
                 began=began,
-                clock=now_us,
+                clock=self._clock,
                 get_blob=self._get_blob,
                 observers=(recorder.observe, self._watch, *observers),
                 memo=origin.memo if origin else None,
@@ -287,16 +290,7 @@ class Run:
                 warnings=(*(origin.warnings() if origin else ()), *self._notes()),
             )
         )
-        with unwrapped():
-            async with asyncio.TaskGroup() as group:
-                name = f"recorder of {began.run_id}"
-                recording = group.create_task(recorder.run(), name=name)
-                try:
-                    return await driver.run()
-                finally:
-                    recorder.close()
-                    # A group whose body is cancelled cancels its tasks: the end would go unwritten.
-                    await asyncio.wait({recording})
+        return await run_recorded(driver, recorder)
 
     def _facts(self, began: RunBeganRecord, broker: str | None) -> RunFacts:
         return RunFacts(

@@ -104,8 +104,7 @@ class Driver:
         self._flights = Flights(parts.get_blob)
         self._timers: dict[tuple[TaskKey, int], asyncio.TimerHandle] = {}
         self._failure: Failure | None = None
-        self._is_interrupted = False
-        self._cancelled = "by the caller"
+        self._is_interrupted, self._cancelled = False, "by the caller"
         self._done: RunDone | None = None
         self._broken: Exception | None = None
 
@@ -330,8 +329,8 @@ class Driver:
         found = self._parts.memo.take(launch.task, launch.inputs)
         if found is None:
             return None
-        times = found.started_us, found.ended_us
-        ended = Ended(launch.task, launch.attempt, *times, found.manifest, reused=True)
+        at = launch.task, launch.attempt, found.started_us, found.ended_us
+        ended = Ended(*at, found.manifest, reused=True)
         head = self._read_commit(ended, found.manifest)
         # The flow may have been edited since: what leads elsewhere now is done again.
         return replace(ended, head=head) if isinstance(head, Outline) else None
@@ -350,9 +349,8 @@ class Driver:
                 await self._parts.executor.cancel(names, reason=reason)
         except Exception as error:  # noqa: BLE001 - any failure of a plugin ends the run, cleanly
             return [*news, _lost(error)]
-        now_us = self._ledger.now_us()
         for launch in launched:
-            self._ledger.emit(TaskLaunched(launch.task, launch.attempt, now_us))
+            self._ledger.emit(TaskLaunched(launch.task, launch.attempt, self._ledger.now_us()))
         return news
 
     async def _make_jobs(
