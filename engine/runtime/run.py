@@ -128,7 +128,7 @@ class Run:
             if executor is not None:
                 await executor.aclose()
             elif zygote is not None:
-                zygote.kill()
+                await asyncio.to_thread(zygote.kill)
 
     def _spawn(self) -> Zygote:
         # The command line has forked its own, and has no use for all that a worker imports.
