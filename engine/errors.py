@@ -294,6 +294,19 @@ class JournalDamagedError(StoreError):
         self.path, self.offset, self.problem = path, offset, problem
 
 
+class MetadataDamagedError(StoreError):
+    """The metadata database is not as it was written."""
+
+    code = "metadata-damaged"
+
+    def __init__(self, path: str, *, problem: str) -> None:
+        super().__init__(
+            f"{path} is damaged: {problem}",
+            hint="`aflow fsck --reindex` makes it again from the journals; no result is lost",
+        )
+        self.path, self.problem = path, problem
+
+
 class UnreadableValueError(StoreError):
     """A stored value cannot be turned back into an object here."""
 

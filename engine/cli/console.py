@@ -87,6 +87,8 @@ class Console:
         match event:
             case TaskOutput():
                 self._output(event)
+            case RunBegan(warnings=(_, *_)):
+                self.look.err.pending.extend(f"warning: {text}" for text in event.warnings)
             case RunDone():
                 self.close()
                 return

@@ -69,13 +69,14 @@ class JsonConsole(Console):
 def fields_of(event: RunEvent) -> Fields:
     """One event's fields."""
     match event:
-        case RunBegan(flow, run_id, at_us, origin):
+        case RunBegan(flow, run_id, at_us, origin, warnings):
             return {
                 "event": "run-began",
                 "at": times.iso(at_us),
                 "flow": flow,
                 "run_id": run_id,
                 "origin_run_id": origin,
+                **({"warnings": list(warnings)} if warnings else {}),
             }
         case TaskLaunched(task, attempt, at_us):
             return {"event": "task-launched", "at": times.iso(at_us), **_task(task, attempt)}

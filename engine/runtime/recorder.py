@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import msgpack
 from msgspec.structs import replace
 
+from engine.errors import StoreError
 from engine.ids import TaskKey
 from engine.scheduler.progress import (
     RunBegan,
@@ -43,6 +44,7 @@ class Recorder:
         self._next_ordinal = 0
         self._tasks: dict[TaskKey, TaskRecord] = {}
         self._lines: list[TaskOutput] = []
+        self._broken: StoreError | None = None
         self._wake = asyncio.Event()
         self._closing = asyncio.Event()
 
@@ -50,13 +52,15 @@ class Recorder:
         match event:
             case TaskOutput():
                 if not self._lines:
-                    asyncio.get_running_loop().call_soon(self._flush_lines)
+                    asyncio.get_running_loop().call_soon(self.flush_lines)
                 self._lines.append(event)
                 return
             case TaskLaunched() | TaskDone() | TaskAttemptFailed():
                 self._note_task(event)
             case RunBegan():
                 self._run_changed = True
+            case RunDone(is_journaled=False):
+                pass  # readers ask whether somebody drives it, and find that nobody does
             case RunDone(status, at_us, reason):
                 self._record = replace(self._record, status=status, ended_us=at_us, reason=reason)
                 self._run_changed = True
@@ -71,30 +75,43 @@ class Recorder:
         """Write batches, at most one every FLUSH_EVERY_S seconds, until closed.
 
         Raises:
-            StoreError: the metadata store does not take a batch.
+            StoreError: the metadata store does not take a batch, or the log a line.
         """
         while not self._closing.is_set():
             await self._wake.wait()
             self._wake.clear()
             await self._flush()
+            self._raise_broken()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(FLUSH_EVERY_S):
                     await self._closing.wait()
-        self._flush_lines()
+        self.flush_lines()
         await self._flush()
+        self._raise_broken()
+
+    def flush_lines(self) -> None:
+        """Write the lines that are pending; what that raises is raised by `run`."""
+        if self._lines:
+            lines, self._lines = self._lines, []
+            try:
+                self._write_log(lines)
+            except StoreError as error:
+                self._broken = self._broken or error
+                self._wake.set()
 
     async def _flush(self) -> None:
-        if self._run_changed:
-            self._run_changed = False
-            await self._store.put_runs([self._record])
+        # The run last: one that is said to have ended has all of its tasks.
+        run = self._record if self._run_changed else None
+        self._run_changed = False
         if self._tasks:
             batch, self._tasks = self._tasks, {}
             await self._store.put_tasks(list(batch.values()))
+        if run:
+            await self._store.put_runs([run])
 
-    def _flush_lines(self) -> None:
-        if self._lines:
-            lines, self._lines = self._lines, []
-            self._write_log(lines)
+    def _raise_broken(self) -> None:
+        if self._broken is not None:
+            raise self._broken
 
     def _note_task(self, event: TaskLaunched | TaskDone | TaskAttemptFailed) -> None:
         key = event.task

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 
 from msgspec import Struct, to_builtins
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from engine import config as configuration
 from engine.config import Config
@@ -31,8 +31,9 @@ from engine.runtime.result import FinishedRun
 from engine.runtime.stores import Stores
 from engine.runtime.zygotes import spawn_for
 from engine.scheduler.driver import Driver, DriverParts
+from engine.scheduler.facts import record_of
 from engine.scheduler.jobs import JobFactory, RunFacts
-from engine.scheduler.journal import RunBeganRecord, SucceededRecord, decode
+from engine.scheduler.journal import RunBeganRecord, Seal, SucceededRecord, decode
 from engine.scheduler.machine import Scheduler
 from engine.scheduler.progress import Observer, RunDone, RunEvent, TaskDone, TaskOutput
 from engine.stores.artifacts import save_values
@@ -41,7 +42,6 @@ from engine.stores.journals import JournalReader, JournalWriter
 from engine.stores.leases import Lease
 from engine.stores.logs import LogBatch, LogWriter
 from engine.stores.manifest import Manifest
-from engine.stores.metadata.base import RunRecord
 from engine.stores.metadata.tags import merged_tags
 from engine.worker.loader import adopt_main, refuse_while_loading, target_of
 
@@ -184,8 +184,15 @@ class Run:
         observers: Sequence[Observer],
     ) -> RunDone:
         recorder = Recorder(
-            self._stores.metadata, _record_of(began), lambda lines: folder.log.append(_logs(lines))
+            self._stores.metadata,
+            replace(record_of(began), pid=os.getpid()),
+            lambda lines: folder.log.append(_logs(lines)),
         )
+
+        def seal() -> Seal:
+            recorder.flush_lines()
+            return {"journal": folder.journal.seal, "log": folder.log.seal}
+
         driver = Driver(
             DriverParts(
                 scheduler=Scheduler(
@@ -202,6 +209,8 @@ class Run:
                 get_blob=self._get_blob,
                 observers=(recorder.observe, self._watch, *observers),
                 memo=origin.memo if origin else None,
+                seal=seal,
+                warnings=origin.warnings() if origin else (),
             )
         )
         with unwrapped():
@@ -264,21 +273,6 @@ def _plain(graph: Graph) -> dict[str, Any]:  # Any: plain msgpack values
     """The graph as values that msgpack takes and tools can read without this class."""
     plain: dict[str, Any] = to_builtins(graph)
     return plain
-
-
-def _record_of(began: RunBeganRecord) -> RunRecord:
-    return RunRecord(
-        flow=began.flow,
-        run_id=began.run_id,
-        status="running",
-        created_us=began.at_us,
-        user=began.user,
-        tags=began.tags,
-        system_tags=(f"user:{began.user}", "runtime:dev"),
-        origin_run_id=began.origin_run_id,
-        host=began.host,
-        pid=os.getpid(),
-    )
 
 
 def _logs(outputs: Sequence[TaskOutput]) -> list[LogBatch]:

@@ -6,10 +6,12 @@ from msgspec import Struct
 
 from engine.config import Config
 from engine.errors import ConfigError
+from engine.scheduler.facts import fact_of
 from engine.stores.directory import BlobDirectory
 from engine.stores.layout import Layout, create_layout, open_layout
 from engine.stores.metadata.base import MetadataStore
 from engine.stores.metadata.local import LocalMetadata
+from engine.stores.metadata.rebuild import known_runs
 
 
 class Stores(Struct, frozen=True):
@@ -44,4 +46,4 @@ def open_stores(config: Config, *, create: bool) -> Stores:
         durability=config.durability,
         verify="always" if config.verify == "always" else "identity",
     )
-    return Stores(layout, blobs, LocalMetadata(metadata))
+    return Stores(layout, blobs, LocalMetadata(metadata, known=lambda: known_runs(layout, fact_of)))

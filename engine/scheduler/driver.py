@@ -11,7 +11,7 @@ The driver decides nothing about tasks; such an `if` belongs in machine.py. Its 
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from msgspec import Struct, field
@@ -39,6 +39,7 @@ from engine.scheduler.journal import (
     JournalWriter,
     RetryDueRecord,
     RunBeganRecord,
+    Seal,
     SucceededRecord,
 )
 from engine.scheduler.ledger import Clock, Ledger, done_record
@@ -59,7 +60,11 @@ _NEWS_A_TURN = 100  # handled before other tasks of the loop get their turn: und
 
 
 class DriverParts(Struct, frozen=True):
-    """What a driver joins. `get_blob` reads a manifest too large for the worker's channel."""
+    """What a driver joins.
+
+    `get_blob` reads a manifest too large for the worker's channel. `seal` is asked at the end, when
+    nothing more is printed, for what the run's last frame says of the run's files.
+    """
 
     scheduler: Scheduler
     executor: Executor
@@ -70,6 +75,8 @@ class DriverParts(Struct, frozen=True):
     get_blob: GetBlob
     observers: Sequence[Observer] = ()
     memo: Memo | None = None
+    seal: Callable[[], Seal] = dict
+    warnings: tuple[str, ...] = ()
 
 
 _News = JobUpdate | Ended | RunStarted | RetryDue | CancelRequested | ExecutorLost
@@ -154,7 +161,8 @@ class Driver:
         try:
             began = self._parts.began
             parameters = self._ledger.record(began)
-            self._ledger.emit(RunBegan(began.flow, began.run_id, began.at_us, began.origin_run_id))
+            run = began.flow, began.run_id, began.at_us, began.origin_run_id
+            self._ledger.emit(RunBegan(*run, warnings=self._parts.warnings))
             await self._settle([RunStarted(parameters)])
             while self._done is None:
                 await self._settle(await self._receive())
@@ -276,8 +284,11 @@ class Driver:
         except StoreError as error:
             return Failure.from_error(error)
         task = ended.task
-        mine = (self._parts.began.run_id, task.step, task.task_id, ended.attempt)
-        if not ended.reused and (head.run_id, head.step, head.task_id, head.attempt) != mine:
+        is_mine = (head.step, head.task_id) == (task.step, task.task_id)
+        if not ended.reused:
+            run_id = self._parts.began.run_id
+            is_mine = is_mine and (head.run_id, head.attempt) == (run_id, ended.attempt)
+        if not is_mine:
             return Failure(TaskFailedError.code, "the worker reported another task's result")
         objection = self._scheduler.objection(task.step, head.transition)
         if objection is not None:
@@ -303,7 +314,7 @@ class Driver:
                 status = "interrupted" if self._is_interrupted else "failed"
                 done = self._outcome("succeeded" if is_ok else status, reason)
                 crashpoints.RUN_BEFORE_DONE.passed()
-                self._ledger.record(done_record(done))
+                self._ledger.record(done_record(done, self._parts.seal()))
                 crashpoints.RUN_AFTER_DONE.passed()
                 self._done = done
                 self._ledger.emit(done)

@@ -36,6 +36,9 @@ Frames = Iterable[tuple[int, bytes]]
 """A journal's (offset, payload) pairs, in order."""
 
 
+Seal = Mapping[str, tuple[int, int]]
+
+
 class JournalWriter(Protocol):
     def append(self, payload: bytes) -> int:
         """Write a frame, whole or not at all, and return its offset.
@@ -119,13 +122,18 @@ class ExecutorLostRecord(Struct, frozen=True):
 
 
 class RunDoneRecord(Struct, frozen=True):
-    """The last frame. `status` is "succeeded", "failed" or "interrupted"."""
+    """The last frame. `status` is "succeeded", "failed" or "interrupted".
+
+    `seal` holds, for "journal" and "log", what was in the file before this frame was written: the
+    number of bytes and their CRC-32. So fsck can tell a log that lost its end.
+    """
 
     at_us: int
     status: str
     reason: str | None = None
     failure: Failure | None = None
     failed_task: TaskKey | None = None
+    seal: Seal = field(default_factory=dict)
 
 
 Record = (
@@ -287,12 +295,15 @@ def _write_done(r: RunDoneRecord, wire: Wire) -> None:
     wire["status"], wire["reason"] = r.status, r.reason
     wire["f"] = r.failure.to_dict() if r.failure else None
     wire["key"] = _key_to_wire(r.failed_task) if r.failed_task else None
+    if r.seal:
+        wire["seal"] = {name: list(seal) for name, seal in r.seal.items()}
 
 
 def _read_done(wire: Wire) -> RunDoneRecord:
     failure = Failure.from_dict(wire["f"]) if wire["f"] else None
     key = _key_from_wire(wire["key"]) if wire["key"] else None
-    return RunDoneRecord(wire["t"], wire["status"], wire["reason"], failure, key)
+    seal: Seal = {name: (size, crc) for name, (size, crc) in wire.get("seal", {}).items()}
+    return RunDoneRecord(wire["t"], wire["status"], wire["reason"], failure, key, seal)
 
 
 _Write = Callable[[Any, Wire], None]  # Any: each takes the record that it is listed with

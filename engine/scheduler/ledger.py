@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from msgspec.structs import replace
+
 from engine.scheduler.events import ResultRef
-from engine.scheduler.journal import JournalWriter, Record, RunDoneRecord, encode
+from engine.scheduler.journal import JournalWriter, Record, RunDoneRecord, Seal, encode
 from engine.scheduler.progress import Observer, RunDone, RunEvent
 
 Clock = Callable[[], int]
@@ -34,13 +36,17 @@ class Ledger:
 
     def close_anyhow(self, done: RunDone) -> None:
         """Write and tell the end as far as can be: the journal or an observer may be broken."""
-        with suppress(Exception):
+        try:
             self.record(done_record(done))
+        except Exception:  # noqa: BLE001 - the error that broke the run is the one to be raised
+            done = replace(done, is_journaled=False)
         for observer in self._observers:
             with suppress(Exception):
                 observer(done)
 
 
-def done_record(done: RunDone) -> RunDoneRecord:
+def done_record(done: RunDone, seal: Seal | None = None) -> RunDoneRecord:
     """The journal's form of the end of a run."""
-    return RunDoneRecord(done.at_us, done.status, done.reason, done.failure, done.failed_task)
+    return RunDoneRecord(
+        done.at_us, done.status, done.reason, done.failure, done.failed_task, seal or {}
+    )

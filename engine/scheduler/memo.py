@@ -48,7 +48,8 @@ class Memo:
         journal: of the run to go on from.
         older: the journals of its origin, of that one's origin, and so on.
         rerun: steps whose tasks are done again.
-        is_usable: whether a manifest's blobs are all there; a task whose are not is done again.
+        is_usable: whether a manifest's blobs are all there and sound; a task whose are not is done
+            again.
     """
 
     def __init__(
@@ -91,7 +92,8 @@ class Memo:
         """Return the task's earlier result, and forget it; None if the task must be done again.
 
         That is so if it was not committed, if it was made from other inputs, if its frame is
-        damaged, or if blobs of it are gone: a task is done again rather than a run lost.
+        damaged, or if blobs of it are gone or not sound: a task is done again rather than a run
+        lost.
         """
         for generation in self._generations:
             offset = generation.offsets.pop(task, None)

@@ -15,10 +15,13 @@ from engine.scheduler.events import ResultRef
 
 
 class RunBegan(Struct, frozen=True):
+    """`warnings` tell people what was found damaged of the run to go on from."""
+
     flow: str
     run_id: str
     at_us: int
     origin_run_id: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class TaskLaunched(Struct, frozen=True):
@@ -64,13 +67,17 @@ class TaskOutput(Struct, frozen=True):
 
 
 class RunDone(Struct, frozen=True):
-    """`status` is "succeeded", "failed" or "interrupted"."""
+    """`status` is "succeeded", "failed" or "interrupted".
+
+    `is_journaled` is False if the journal took no more, and so does not know of this end.
+    """
 
     status: str
     at_us: int
     reason: str | None = None
     failure: Failure | None = None
     failed_task: TaskKey | None = None
+    is_journaled: bool = True
 
 
 RunEvent = RunBegan | TaskLaunched | TaskDone | TaskAttemptFailed | TaskOutput | RunDone
