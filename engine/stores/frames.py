@@ -195,7 +195,9 @@ class FrameReader:
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError as error:
-            raise NotFoundError(f"there is no {path}") from error
+            raise NotFoundError(
+                f"there is no {path}", hint="`aflow fsck` lists what is missing"
+            ) from error
         except OSError as error:
             raise access_error(error, path, "read") from error
         found = os.pread(self._fd, MAGIC_BYTES, 0)

@@ -172,7 +172,8 @@ def _set_aside(path: str) -> str:
 def _tags_left(path: str) -> dict[tuple[str, str], tuple[str, ...]]:
     """The tags that can still be read of a damaged database."""
     found: dict[tuple[str, str], tuple[str, ...]] = {}
-    with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(path)) as connection:
+    unreadable = sqlite3.DatabaseError, UnicodeDecodeError
+    with suppress(*unreadable), closing(sqlite3.connect(path)) as connection:
         for flow, run_id, text in connection.execute("SELECT flow, run_id, tags FROM runs"):
             if (tags := tags_in(text)) is not None:
                 found[flow, run_id] = tags

@@ -137,6 +137,8 @@ def damage_in(path: str) -> str | None:
     try:
         with closing(connect(path)) as connection, sqlite_errors(path):
             (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            if found == "ok" and _tables(connection) != _tables_of_this_version():
+                return "its tables are not those of its version"
             return None if found == "ok" else str(found)
     except MetadataDamagedError as error:
         return error.problem
@@ -161,6 +163,18 @@ def _upgrade(connection: sqlite3.Connection, path: str, on_made: OnMade | None) 
         connection.execute(f"PRAGMA user_version = {VERSION}")
         if version == 0 and on_made is not None:
             on_made(connection)
+
+
+def _tables(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    sql = "SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY name"
+    return [(str(name), " ".join(str(text).split())) for name, text in connection.execute(sql)]
+
+
+def _tables_of_this_version() -> list[tuple[str, str]]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for upgrade in _UPGRADES:
+            connection.executescript(upgrade)
+        return _tables(connection)
 
 
 def _version(connection: sqlite3.Connection) -> int:
@@ -191,6 +205,8 @@ def sqlite_errors(path: str) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         raise _translated(error, path) from error
+    except UnicodeDecodeError as error:  # from a name in the schema, or an error's own words
+        raise MetadataDamagedError(path, problem=f"it cannot be used: {error}") from error
 
 
 def _translated(error: sqlite3.DatabaseError, path: str) -> StoreError:
