@@ -210,11 +210,8 @@ class Place:
         with closing(sqlite3.connect(self.store / "metadata.db")) as connection:
             for table in ("runs", "tasks"):
                 cursor = connection.execute(f"SELECT * FROM {table}")
-                kept = [
-                    n
-                    for n, d in enumerate(cursor.description)
-                    if whole or d[0] not in DATABASE_ONLY
-                ]
+                names = [column[0] for column in cursor.description]
+                kept = [n for n, name in enumerate(names) if whole or name not in DATABASE_ONLY]
                 rows = [tuple(row[n] for n in kept) for row in cursor]
                 found[table] = sorted(rows, key=repr)
         return found
@@ -380,9 +377,9 @@ class Count:
     def __str__(self) -> str:
         kinds = ", ".join(f"{n} of {kind}s" for kind, n in self.mutations.items())
         return (
-            f"{self.mutations.total()} mutations ({kinds}), {self.harmless} of them changed "
-            f"nothing that a journal tells ({self.unknowable} of these a tag, an order or a process "
-            f"id that only the database knows), {self.resumed} resumed, {self.refused} refused with a "
+            f"{self.mutations.total()} mutations ({kinds}); {self.harmless} of them changed nothing "
+            f"that a journal tells, but in {self.unknowable} a tag, an order or a process id that "
+            f"only the database knows; {self.resumed} runs resumed, {self.refused} refused with a "
             f"hint, {len(self.problems)} problems"
         )
 
