@@ -106,7 +106,7 @@ def test_r07_the_next_step_fails_before_it_sees_a_damaged_value(tmp_path: Path, 
     code, said = place.call("run", "spoiled.py")
 
     assert code == 6
-    assert "READ" not in said
+    assert "READ 102400" not in said
     assert "error[blob-" in said
     (name,) = {path.name for path in place.store.glob("blobs/??/*")} or {""}
     assert name in said
