@@ -378,9 +378,9 @@ class Count:
         kinds = ", ".join(f"{n} of {kind}s" for kind, n in self.mutations.items())
         return (
             f"{self.mutations.total()} mutations ({kinds}); {self.harmless} of them changed "
-            f"nothing that a journal tells, but in {self.unknowable} a tag, an order or a process id "
-            f"that only the database knows; {self.resumed} runs resumed, {self.refused} refused with a "
-            f"hint, {len(self.problems)} problems"
+            f"nothing that a journal tells, but in {self.unknowable} a tag, an order or a process "
+            f"id that only the database knows; {self.resumed} runs resumed, {self.refused} refused "
+            f"with a hint, {len(self.problems)} problems"
         )
 
 

@@ -85,8 +85,8 @@ class Spoiled(FlowSpec):
         print("READ", len(self.data))
 """
 WAYS = {
-    "a bit": "flip(path, 50_000)",
-    "a bit, unseen": "flip_unseen(path, 50_000)",
+    "a bit": "flip(Path(path), 50_000)",
+    "a bit, unseen": "flip_unseen(Path(path), 50_000)",
     "cut": "os.truncate(path, 99_999)",
     "emptied": "os.truncate(path, 0)",
     "removed": "os.unlink(path)",
@@ -96,6 +96,7 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 def test_r07_the_next_step_fails_before_it_sees_a_damaged_value(tmp_path: Path, way: str) -> None:
     spoil = [
+        "from pathlib import Path",
         "from tests.faults.corruption import flip, flip_unseen",
         "(path,) = glob.glob('store/blobs/??/*')",
         WAYS[way],
