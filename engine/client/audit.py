@@ -219,7 +219,9 @@ class _Index:
             row = self._run(run.flow, run.run_id)
             if row is None:
                 return None
-            if row.status not in _UNFINISHED and not told.has_ended:
+            # Who made the database again has called a run that has no end so, and knew no reason.
+            is_guess = row.status == "interrupted" and row.reason is None
+            if row.status not in _UNFINISHED and not told.has_ended and not is_guess:
                 return "the run's end, which the database has, is gone from it"
             known = {(task.step, task.task_id) for task in told.rebuilt.tasks}
             for task in self._tasks(run):

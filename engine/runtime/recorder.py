@@ -25,6 +25,9 @@ from engine.scheduler.progress import (
 from engine.stores.metadata.base import MetadataStore, RunRecord, TaskRecord
 
 FLUSH_EVERY_S = 0.1
+LAST_TRIES = 3
+WAITING_MAX = 100_000
+"""Tasks and pieces of output that wait for a store that refuses them."""
 
 
 class Recorder:
@@ -44,7 +47,7 @@ class Recorder:
         self._next_ordinal = 0
         self._tasks: dict[TaskKey, TaskRecord] = {}
         self._lines: list[TaskOutput] = []
-        self._broken: StoreError | None = None
+        self._refusal: StoreError | None = None
         self._wake = asyncio.Event()
         self._closing = asyncio.Event()
 
@@ -74,44 +77,71 @@ class Recorder:
     async def run(self) -> None:
         """Write batches, at most one every FLUSH_EVERY_S seconds, until closed.
 
+        What is refused is tried again with the next batch, for a full disk may have room again; but
+        the first batch must be taken, and in the end all.
+
         Raises:
             StoreError: the metadata store does not take a batch, or the log a line.
         """
+        await self._wake.wait()
+        self._wake.clear()
+        await self._flush()
         while not self._closing.is_set():
-            await self._wake.wait()
-            self._wake.clear()
-            await self._flush()
-            self._raise_broken()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(FLUSH_EVERY_S):
                     await self._closing.wait()
-        self.flush_lines()
+            await self._wake.wait()
+            self._wake.clear()
+            await self._try_to_flush()
+        for _ in range(LAST_TRIES - 1):
+            if await self._try_to_flush():
+                return
+            await asyncio.sleep(FLUSH_EVERY_S)
         await self._flush()
-        self._raise_broken()
 
     def flush_lines(self) -> None:
-        """Write the lines that are pending; what that raises is raised by `run`."""
-        if self._lines:
-            lines, self._lines = self._lines, []
-            try:
+        """Write the lines that are pending, or keep them; `run` tries again, and raises."""
+        lines, self._lines = self._lines, []
+        try:
+            if lines:
                 self._write_log(lines)
-            except StoreError as error:
-                self._broken = self._broken or error
-                self._wake.set()
+            self._refusal = None
+        except StoreError as error:
+            self._lines = lines
+            self._refusal = error
+            self._wake.set()
+
+    async def _try_to_flush(self) -> bool:
+        """Whether all was written; what was not is kept.
+
+        Raises:
+            StoreError: to try again is of no use, or too much is waiting.
+        """
+        try:
+            await self._flush()
+        except StoreError as error:
+            if not error.retryable or len(self._lines) + len(self._tasks) > WAITING_MAX:
+                raise
+            self._wake.set()
+            return False
+        return True
 
     async def _flush(self) -> None:
-        # The run last: one that is said to have ended has all of its tasks.
         run = self._record if self._run_changed else None
-        self._run_changed = False
-        if self._tasks:
-            batch, self._tasks = self._tasks, {}
-            await self._store.put_tasks(list(batch.values()))
-        if run:
-            await self._store.put_runs([run])
-
-    def _raise_broken(self) -> None:
-        if self._broken is not None:
-            raise self._broken
+        batch, self._tasks, self._run_changed = self._tasks, {}, False
+        try:
+            # The run last: one that is said to have ended has all of its tasks.
+            if batch:
+                await self._store.put_tasks(list(batch.values()))
+            if run:
+                await self._store.put_runs([run])
+        except StoreError:
+            self._tasks = {**batch, **self._tasks}
+            self._run_changed = self._run_changed or run is not None
+            raise
+        self.flush_lines()
+        if self._refusal is not None:
+            raise self._refusal
 
     def _note_task(self, event: TaskLaunched | TaskDone | TaskAttemptFailed) -> None:
         key = event.task

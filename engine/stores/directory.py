@@ -45,6 +45,7 @@ _HINTS = {
     errno.EPERM: "the directory belongs to another user, or its mode forbids it",
     errno.EMFILE: "raise the limit of open files: ulimit -n 4096",
     errno.ENFILE: "the machine has no free file handle left",
+    errno.ENOMEM: "the machine has no memory left: end other programs, or use --max-workers 1",
     errno.EFBIG: "raise the limit of file sizes: ulimit -f unlimited",
     errno.ELOOP: "the store does not follow symbolic links inside itself",
 }

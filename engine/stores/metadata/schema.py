@@ -217,7 +217,8 @@ def _translated(error: sqlite3.DatabaseError, path: str) -> StoreError:
         problem = OSError(_AS_ERRNO[code], str(error))
         return access_error(problem, path, "write to")
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM):
-        return StoreAccessError(path, doing="use", problem=str(error))
+        hint = "the disk may be full, failing or read-only, or memory short: see `aflow doctor`"
+        return StoreAccessError(path, doing="use", problem=str(error), hint=hint)
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StoreUnavailableError(
             f"{path} stayed locked for {BUSY_TIMEOUT_S:.0f} s",
