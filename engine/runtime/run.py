@@ -191,6 +191,7 @@ class Run:
 
         def seal() -> Seal:
             recorder.flush_lines()
+            folder.log.sync()
             return {"journal": folder.journal.seal, "log": folder.log.seal}
 
         driver = Driver(
@@ -210,6 +211,7 @@ class Run:
                 observers=(recorder.observe, self._watch, *observers),
                 memo=origin.memo if origin else None,
                 seal=seal,
+                sync=folder.journal.sync if self._config.durability == "power" else None,
                 warnings=origin.warnings() if origin else (),
             )
         )

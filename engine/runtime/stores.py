@@ -40,10 +40,18 @@ def open_stores(config: Config, *, create: bool) -> Stores:
             hint="give a directory: --datastore DIR",
         )
     path = Path(config.datastore)
-    layout = create_layout(path) if create else open_layout(path)
+    layout = create_layout(path, durability=config.durability) if create else open_layout(path)
     metadata = Path(config.metadata) if config.metadata else layout.metadata
     blobs = layout.blob_directory(
         durability=config.durability,
         verify="always" if config.verify == "always" else "identity",
     )
-    return Stores(layout, blobs, LocalMetadata(metadata, known=lambda: known_runs(layout, fact_of)))
+    return Stores(
+        layout,
+        blobs,
+        LocalMetadata(
+            metadata,
+            durability=config.durability,
+            known=lambda: known_runs(layout, fact_of),
+        ),
+    )

@@ -63,7 +63,8 @@ class DriverParts(Struct, frozen=True):
     """What a driver joins.
 
     `get_blob` reads a manifest too large for the worker's channel. `seal` is asked at the end, when
-    nothing more is printed, for what the run's last frame says of the run's files.
+    nothing more is printed, for what the run's last frame says of the run's files. `sync` lets the
+    journal survive a loss of power; see Ledger.
     """
 
     scheduler: Scheduler
@@ -76,6 +77,7 @@ class DriverParts(Struct, frozen=True):
     observers: Sequence[Observer] = ()
     memo: Memo | None = None
     seal: Callable[[], Seal] = dict
+    sync: Callable[[], None] | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -95,7 +97,7 @@ class Driver:
     def __init__(self, parts: DriverParts) -> None:
         self._parts = parts
         self._scheduler = parts.scheduler
-        self._ledger = Ledger(parts.journal, parts.observers, parts.clock)
+        self._ledger = Ledger(parts.journal, parts.observers, parts.clock, parts.sync)
         self._inbox: asyncio.Queue[Sequence[_News]] = asyncio.Queue()
         self._todo: deque[_News] = deque()  # taken from the inbox, and not handled
         self._emptied = asyncio.Event()
@@ -203,6 +205,7 @@ class Driver:
             handled += 1
             if handled % _NEWS_A_TURN == 0:
                 await asyncio.sleep(0)
+        await self._ledger.settle()
 
     # -- news: into the journal, then the machine, then to those who watch ---------------------
 

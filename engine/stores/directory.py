@@ -186,6 +186,7 @@ class BlobDirectory:
         self._power = durability == "power"
         self._always = verify == "always"
         self._verified: dict[str, FileIdentity] = {}
+        self._synced: set[str] = set()
         self._mapped: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
     def path(self, digest: str) -> str:
@@ -251,7 +252,7 @@ class BlobDirectory:
             os.fsync(fd)
         path = self._rename(name, digest)
         if self._power:
-            sync_directory(os.path.dirname(path))
+            self._sync_name(path)
         identity = identity_of(fd)  # after the rename, which changes the ctime
         self._remember(digest, identity)
         return identity
@@ -265,8 +266,6 @@ class BlobDirectory:
             with suppress(FileExistsError):
                 os.mkdir(os.path.dirname(path), 0o700)
             os.rename(name, path)
-            if self._power:
-                sync_directory(self.root)
         crashpoints.BLOB_AFTER_RENAME.passed()
         return path
 
@@ -282,9 +281,20 @@ class BlobDirectory:
             identity = identity_of(fd)
             if identity.size_bytes != size or self._hash_file(fd, digest, identity) != digest:
                 return None
+            if self._power:  # who wrote it may not have, or not yet
+                os.fsync(fd)
+                self._sync_name(self.path(digest))
             return identity
         finally:
             os.close(fd)
+
+    def _sync_name(self, path: str) -> None:
+        """Make the name of a blob survive a loss of power, and that of its directory, once."""
+        folder = os.path.dirname(path)
+        sync_directory(folder)
+        if folder not in self._synced:
+            sync_directory(self.root)
+            self._synced.add(folder)
 
     # -- reading --------------------------------------------------------------------------------
 

@@ -138,15 +138,24 @@ class FrameWriter:
         return offsets
 
     def sync(self) -> None:
-        """Make what was appended survive a loss of power, if durability is "power"."""
+        """Make what was appended survive a loss of power, if durability is "power".
+
+        Raises:
+            StoreAccessError: the file system refuses; what was appended may be lost.
+        """
         if self._power:
-            os.fdatasync(self._fd)
+            try:
+                os.fdatasync(self._fd)
+            except OSError as error:
+                raise access_error(error, self.path, "sync") from error
 
     def close(self) -> None:
         if self._fd >= 0:
-            self.sync()
-            os.close(self._fd)
-            self._fd = -1
+            try:
+                self.sync()
+            finally:
+                os.close(self._fd)
+                self._fd = -1
 
     def __enter__(self) -> Self:
         return self

@@ -19,7 +19,7 @@ from msgspec import Struct
 from engine import crashpoints
 from engine.errors import DatastoreError, UnsafeNameError
 from engine.ids import SAFE_NAME, safe_name
-from engine.stores.directory import BlobDirectory, access_error
+from engine.stores.directory import BlobDirectory, access_error, sync_directory
 from engine.stores.temporary import new_file, sweep
 
 DIRECTORY_NAME = ".aflow"
@@ -30,9 +30,13 @@ _IGNORED = frozenset({".gitignore", ".DS_Store"})
 
 
 class Layout(Struct, frozen=True):
-    """Paths inside an open datastore. `root` is absolute."""
+    """Paths inside an open datastore. `root` is absolute.
+
+    With `durability` "power", what is made here survives a loss of power.
+    """
 
     root: Path
+    durability: str = "process"
 
     @property
     def blobs(self) -> Path:
@@ -75,6 +79,8 @@ class Layout(Struct, frozen=True):
             for folder in (path.parent.parent, path.parent, path):
                 with suppress(FileExistsError):
                     folder.mkdir(mode=0o700)
+                if self.durability == "power":
+                    sync_directory(str(folder.parent))
         except OSError as error:
             raise access_error(error, str(path), "create") from error
         return path
@@ -136,7 +142,7 @@ def open_layout(path: Path) -> Layout:
     return Layout(root)
 
 
-def create_layout(path: Path) -> Layout:
+def create_layout(path: Path, *, durability: str = "process") -> Layout:
     """Open the datastore at `path`, making it if nothing is there or the directory is empty.
 
     Two processes may do so at once.
@@ -146,6 +152,20 @@ def create_layout(path: Path) -> Layout:
         StoreAccessError: the file system refuses.
     """
     root = path.absolute()
+    layout = _create(root)
+    if durability != "power":
+        return layout
+    try:
+        with (root / "format").open("rb") as file:
+            os.fsync(file.fileno())
+        for folder in (root / "blobs", root, root.parent):
+            sync_directory(str(folder))
+    except OSError as error:
+        raise access_error(error, str(root), "sync") from error
+    return Layout(root, durability)
+
+
+def _create(root: Path) -> Layout:
     if (root / "format").exists():
         layout = open_layout(root)
         if not os.access(root, os.W_OK):

@@ -112,6 +112,10 @@ class LogWriter:
         """The length of the log, and the CRC-32 of all of it."""
         return self._frames.seal
 
+    def sync(self) -> None:
+        """Make what was appended survive a loss of power, if durability is "power"."""
+        self._frames.sync()
+
     def close(self) -> None:
         self._frames.close()
 

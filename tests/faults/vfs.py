@@ -5,8 +5,10 @@ Python and SQLite ask of libc on paths of the datastore. Calls are counted over 
 """
 
 import errno
+import struct
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -61,3 +63,50 @@ class Calls:
         if last is not None:
             refusal["SHIM_TO"] = str(last)
         return {**self.variables, **refusal}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call that changed something: see `record` in shim.c.
+
+    `kind`: c creates a file, d a directory, m renames, l links, u removes, w writes, t cuts, s
+    syncs. `offset` is where is written, or the size that is left.
+    """
+
+    kind: str
+    path: str
+    other: str
+    offset: int
+    data: bytes
+
+
+_HEAD = struct.Struct("<cHHqQ")
+
+
+def traced(folder: Path, beside: Path) -> tuple[dict[str, str], Path]:
+    """Variables that have every call on a folder recorded, and the file that gets the records."""
+    trace = beside / "trace"
+    trace.touch()
+    calls = Calls(folder, beside, "")
+    return {**calls.variables, "SHIM_TRACE": str(trace)}, trace
+
+
+def read_trace(trace: Path) -> list[Call]:
+    """The calls in the order in which they were done."""
+    data, at, calls = trace.read_bytes(), 0, []
+    while at < len(data):
+        kind, one, other, offset, size = _HEAD.unpack_from(data, at)
+        at += _HEAD.size
+        held = size if kind == b"w" else 0
+        ends = at + one, at + one + other, at + one + other + held
+        calls.append(
+            Call(
+                kind.decode(),
+                data[at : ends[0]].decode(),
+                data[ends[0] : ends[1]].decode(),
+                offset,
+                data[ends[1] : ends[2]],
+            )
+        )
+        at = ends[2]
+    return calls

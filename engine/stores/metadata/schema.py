@@ -18,7 +18,7 @@ from engine.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from engine.stores.directory import access_error
+from engine.stores.directory import access_error, sync_directory
 
 BUSY_TIMEOUT_S = 60.0
 
@@ -65,7 +65,7 @@ def connect(
         StoreError: it is of a later version.
     """
     with sqlite_errors(path):
-        _make_private(path)
+        _make_private(path, durability)
         connection = sqlite3.connect(
             path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
@@ -80,7 +80,7 @@ def connect(
         return connection
 
 
-def _make_private(path: str) -> None:
+def _make_private(path: str, durability: str) -> None:
     """Make the file, for its mode: SQLite would let others read it.
 
     It is made without being opened, because closing any handle of a database file drops the locks
@@ -95,6 +95,8 @@ def _make_private(path: str) -> None:
             os.mknod(path, stat.S_IFREG | 0o600)
         except PermissionError:
             _link_private(path)
+        if durability == "power":
+            sync_directory(os.path.dirname(path) or ".")
     except FileExistsError:
         return  # another process or thread was first
     except OSError as error:
