@@ -190,6 +190,7 @@ def _create(root: Path) -> Layout:
 def _write(root: Path, name: str, text: str) -> None:
     with new_file(str(root / "blobs" / "tmp")) as (fd, temporary):
         os.write(fd, text.encode())
+        os.fsync(fd)  # once in the life of a datastore; an empty `format` would make it a stranger
         os.rename(temporary, root / name)
 
 

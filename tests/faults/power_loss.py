@@ -128,9 +128,12 @@ def _lost(site: Site, told: set[str]) -> Iterator[str]:
         yield f"was told and is lost: {sorted(missing)}"
     if not (site.store / "format").exists():
         return
-    layout = open_layout(site.store)
-    for damage in Audit(layout, layout.metadata, read_data=True).damages():
-        yield f"{damage.path} {damage.used_by}: {damage.detail}"
+    try:
+        layout = open_layout(site.store)
+        for damage in Audit(layout, layout.metadata, read_data=True).damages():
+            yield f"{damage.path} {damage.used_by}: {damage.detail}"
+    except EngineError as error:
+        yield f"fsck: {error}"
 
 
 def resumed(site: Site, expected: Digests) -> list[str]:

@@ -16,11 +16,11 @@ def call(kind: str, path: str, other: str = "", offset: int = 0, data: bytes = b
 def test_r02_what_was_told_is_there_after_a_loss_of_power_at_any_call(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    total = campaign(tmp_path, 1, 20, every=7)
+    total = campaign(tmp_path, 1, 12, every=11)
     assert total.problems == []
     record_property("prefixes", total.prefixes)
     record_property("directories", total.directories)
-    assert total.prefixes >= 20
+    assert total.prefixes >= 12
     assert total.told > 20
 
 
