@@ -13,9 +13,14 @@ SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # sorts as it counts; no I, L, O, U to misread
 
 
+def is_safe_name(name: str) -> bool:
+    """Whether `name` can be a part of a path on any store."""
+    return SAFE_NAME.match(name) is not None and ".." not in name
+
+
 def safe_name(name: str, *, what: str) -> str:
     """Return `name` if it can be a part of a path on any store; raise UnsafeNameError otherwise."""
-    if SAFE_NAME.match(name) and ".." not in name:
+    if is_safe_name(name):
         return name
     raise UnsafeNameError(what, name, problem="is not a safe name" if name else "is empty")
 

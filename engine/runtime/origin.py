@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from engine.errors import NotFoundError, StoreError, UsageError
+from engine.errors import NotFoundError, StoreError, UnsafeNameError, UsageError
 from engine.flow.graph import Graph
 from engine.runtime.stores import Stores
 from engine.scheduler.journal import RunBeganRecord, decode
@@ -81,7 +81,7 @@ def _add_older(journals: list[JournalReader], stores: Stores, began: RunBeganRec
         try:
             path = str(stores.layout.journal(began.flow, older))
             journal = JournalReader(path, is_tolerant=True)
-        except (NotFoundError, StoreError):  # deleted: its tasks are done again
+        except (NotFoundError, StoreError, UnsafeNameError):  # deleted: its tasks are done again
             return
         try:
             began = _began(journal, began.flow, older)

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from engine import crashpoints
 from engine.errors import DatastoreError, UnsafeNameError
-from engine.ids import SAFE_NAME, safe_name
+from engine.ids import is_safe_name, safe_name
 from engine.stores.directory import BlobDirectory, access_error, sync_directory
 from engine.stores.temporary import new_file, sweep
 
@@ -106,7 +106,9 @@ class Layout(Struct, frozen=True):
 def _names(folder: Path) -> list[str]:
     try:
         with os.scandir(folder) as entries:
-            return sorted(e.name for e in entries if SAFE_NAME.match(e.name) and e.is_dir())
+            return sorted(
+                e.name for e in entries if is_safe_name(e.name) and e.is_dir(follow_symlinks=False)
+            )
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -132,21 +132,20 @@ class Manifest(Struct, frozen=True):
         """
         try:
             wire = msgpack.unpackb(data)
-            version = wire["v"]
-        except (ValueError, KeyError, TypeError) as error:
+            _check_version(wire["v"])
+            return cls(
+                flow=wire["flow"],
+                run_id=wire["run"],
+                step=wire["step"],
+                task_id=wire["task"],
+                attempt=wire["attempt"],
+                artifacts={k: Entry.from_wire(e) for k, e in wire["artifacts"].items()},
+                transition=Transition(tuple(wire["next"]), wire["fanout"]),
+                items=Entry.from_wire(wire["items"]) if "items" in wire else None,
+                caught=wire.get("caught", False),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError("a manifest cannot be read: it is damaged") from error
-        _check_version(version)
-        return cls(
-            flow=wire["flow"],
-            run_id=wire["run"],
-            step=wire["step"],
-            task_id=wire["task"],
-            attempt=wire["attempt"],
-            artifacts={k: Entry.from_wire(e) for k, e in wire["artifacts"].items()},
-            transition=Transition(tuple(wire["next"]), wire["fanout"]),
-            items=Entry.from_wire(wire["items"]) if "items" in wire else None,
-            caught=wire.get("caught", False),
-        )
 
 
 class Outline(Struct, frozen=True):

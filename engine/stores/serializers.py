@@ -135,7 +135,10 @@ class _Json:
         return Serialized("json", (data,), len(data))
 
     def load(self, view: memoryview, meta: Mapping[str, Any]) -> object:
-        return json.loads(bytes(view))
+        try:
+            return json.loads(bytes(view))
+        except (ValueError, RecursionError) as error:
+            raise UnreadableValueError("json", problem=str(error)) from error
 
 
 def is_plain(value: object) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Self
 import msgpack
 from msgspec import Struct, field
 
-from engine.errors import Failure
+from engine.errors import Failure, JobRejectedError
 from engine.ids import Frame
 
 SPEC_VERSION = 1
@@ -71,9 +71,18 @@ class TaskSpec(Struct, frozen=True):
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
+        """Read a spec.
+
+        Raises:
+            JobRejectedError: it is of another version.
+        """
         wire: dict[str, Any] = msgpack.unpackb(data)
-        if wire.pop("v") != SPEC_VERSION:
-            raise ValueError("the driver and the worker are of different versions of aflow")
+        version = wire.pop("v")
+        if version != SPEC_VERSION:
+            raise JobRejectedError(
+                f"the driver writes tasks of version {version}; this worker reads {SPEC_VERSION}",
+                hint="install the same aflow where the driver and where the tasks run",
+            )
         wire["frames"] = tuple(Frame(*f) for f in wire["frames"])
         wire["inputs"] = [InputRef(*i) for i in wire["inputs"]]
         wire["tags"] = tuple(wire["tags"])

@@ -1,12 +1,12 @@
 """R-07: all that a run leaves is damaged in turn, in every way, and is told before it is used.
 
-python -m tests.faults.corruption [--only KIND] [--resume]       every mutation; counts are printed
+python -m tests.faults.corruption [--only KIND] [--resume-every N]    every mutation; prints counts
 
 The datastore holds a run that failed and the run that resumed it: arrays, pickles with and without
 buffers, compressed values, a packed foreach whose items are blobs, reused results. A mutation is
 judged by four: fsck lists the damaged files and no other; a reader gets each value as it was stored
-or an error of the store; a damaged database is mended from the journals; and with --resume, a run
-that goes on from the damaged one ends with the artifacts of an undisturbed one.
+or an error of the store; a damaged database is mended from the journals; and for every N-th, runs
+that go on from the damaged ones end with the artifacts of an undisturbed one.
 """
 
 import argparse
@@ -499,16 +499,16 @@ def sample(found: list[Mutation], each: int, seed: int) -> list[Mutation]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=KINDS, help="this kind of file only")
-    parser.add_argument("--resume", action="store_true", help="and resume each damaged run")
+    parser.add_argument("--resume-every", type=int, default=20, help="resume every n-th")
     options = parser.parse_args()
     count, began = Count(), time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         place = Place.make(Path(name))
         place.snapshot()
-        for mutation in mutations(place):
+        for number, mutation in enumerate(mutations(place)):
             if options.only in (None, mutation.kind):
                 told = len(count.problems)
-                trial(place, mutation, count, resume=options.resume)
+                trial(place, mutation, count, resume=number % options.resume_every == 0)
                 print(*count.problems[told:], sep="\n", end="\n" * (told < len(count.problems)))  # noqa: T201
     print(f"{count}, {time.monotonic() - began:.0f} s")  # noqa: T201
     return int(bool(count.problems))
