@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 from msgspec.structs import asdict
 
+from engine.cli.escapes import safe
 from engine.cli.options import session, verb
 from engine.client.audit import Audit
 from engine.errors import EXIT_INFRASTRUCTURE
@@ -54,7 +55,7 @@ def _fields(runs: int, damages: list[Damage], done: Reindexed | None) -> dict[st
 
 
 def _lines(runs: int, damages: list[Damage], done: Reindexed | None) -> list[str]:
-    lines = [f"{d.kind:7}  {d.used_by}: {_what(d)} {d.detail}".rstrip() for d in damages]
+    lines = [safe(f"{d.kind:7}  {d.used_by}: {_what(d)} {d.detail}".rstrip()) for d in damages]
     if done:
         if done.set_aside:
             lines.append(f"the damaged database is now {done.set_aside}")

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from engine.cli import times
 from engine.cli.clock import now_us
+from engine.cli.escapes import safe
 from engine.cli.options import session, verb
 from engine.cli.references import find_run
 from engine.cli.report import exit_code_of, failure_lines
@@ -100,13 +101,14 @@ def _print(summary: Summary) -> None:
     end_us = run.ended_us or (now_us() if summary.status == "running" else None)
     took = f" in {times.duration(end_us - run.created_us)}" if end_us else ""
     print(f"{run.flow}/{run.run_id}  {summary.status}{took}")
-    print(f"  began {times.clock(run.created_us)[:-4]} by {run.user or 'nobody'} on {run.host}")
+    who = safe(f"{run.user or 'nobody'} on {run.host}")
+    print(f"  began {times.clock(run.created_us)[:-4]} by {who}")
     if run.origin_run_id:
-        print(f"  resumed {run.origin_run_id}")
+        print(f"  resumed {safe(run.origin_run_id)}")
     if run.tags:
-        print(f"  tags: {', '.join(run.tags)}")
+        print(f"  tags: {safe(', '.join(run.tags))}")
     if run.reason and summary.status != "failed":
-        print(f"  reason: {run.reason}")
+        print(f"  reason: {safe(run.reason)}")
     print()
     rows = (
         (
