@@ -18,7 +18,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from engine import crashpoints
-from engine.errors import ExecutorError, Failure, StoreError, TaskFailedError
+from engine.errors import ExecutorError, Failure, LimitExceededError, StoreError, TaskFailedError
 from engine.executors.base import Executor, Job, JobEnded, JobOutput, JobStarted, JobUpdate
 from engine.ids import TaskKey
 from engine.scheduler.commands import CancelTask, Command, FinishRun, Launch, StartTimer
@@ -295,6 +295,9 @@ class Driver:
             return Failure(TaskFailedError.code, "the worker reported another task's result")
         objection = self._scheduler.objection(task.step, head.transition)
         if objection is not None:
+            if self._scheduler.is_too_wide(head.transition):
+                hint = "--max-num-splits N lets it through, if it is meant"
+                return Failure(LimitExceededError.code, objection, hint=hint, retryable=False)
             return Failure(TaskFailedError.code, objection, retryable=False)
         return head
 

@@ -192,7 +192,9 @@ class Place:
         if not isinstance(record, SucceededRecord):
             return
         items = Manifest.unpack(record.manifest).items
-        for index in range(ITEMS if items else 0):
+        for index in range(ITEMS):
+            if items is None:
+                return
             try:
                 value = load_item(items, index, layout.blob_directory())
                 key = task.run_id, task.step, task.task_id, f"item {index}"
@@ -224,10 +226,9 @@ class Place:
     def restore(self) -> None:
         """Undo whatever was done; blobs that were not touched stay the files that they are."""
         kept = self.folder / "kept"
-        there = {str(p.relative_to(self.store)) for p in self.store.rglob("*") if p.is_file()}
-        for path in there:
-            if not (kept / path).exists():
-                (self.store / path).unlink()
+        for name in [p.relative_to(self.store) for p in self.store.rglob("*") if p.is_file()]:
+            if not (kept / name).exists():
+                (self.store / name).unlink()
         for path in (p for p in kept.rglob("*") if p.is_file()):
             mine = self.store / path.relative_to(kept)
             if not mine.exists() or mine.read_bytes() != path.read_bytes():
@@ -277,12 +278,14 @@ def _of_file(kind: str, name: str, other: str) -> Iterator[Mutation]:
 
 def _of_bytes(kind: str, name: str, places: list[int], cuts: list[int]) -> Iterator[Mutation]:
     for at in places:
-        yield Mutation(kind, f"bit of byte {at}", (name,), lambda s, at=at: flip(s / name, at))
-        yield Mutation(
-            kind, f"bit of byte {at}, unseen", (name,), lambda s, at=at: flip_unseen(s / name, at)
-        )
+        yield Mutation(kind, f"bit of byte {at}", (name,), _at(flip, name, at))
+        yield Mutation(kind, f"bit of byte {at}, unseen", (name,), _at(flip_unseen, name, at))
     for at in cuts:
-        yield Mutation(kind, f"cut at {at}", (name,), lambda s, at=at: os.truncate(s / name, at))
+        yield Mutation(kind, f"cut at {at}", (name,), _at(os.truncate, name, at))
+
+
+def _at(change: Callable[[Path, int], None], name: str, at: int) -> Callable[[Path], None]:
+    return lambda store: change(store / name, at)
 
 
 def _blobs(place: Place) -> Iterator[Mutation]:

@@ -146,6 +146,7 @@ def test_s09_a_foreach_is_as_wide_as_it_may_be(
 ) -> None:
     Path("wide.py").write_text(FLOW)
     refused = aflow("run", "wide.py", "--max-num-splits", "10")
-    assert refused.code == 1
+    assert refused.code == 7
+    assert "hint: --max-num-splits N lets it through" in refused.err
     assert "the foreach of start has 11 items; at most 10 may be" in refused.err
     assert aflow("run", "wide.py", "--max-num-splits", "11").code == 0
