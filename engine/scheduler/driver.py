@@ -18,7 +18,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from engine import crashpoints
-from engine.errors import ExecutorError, Failure, LimitExceededError, StoreError, TaskFailedError
+from engine.errors import ExecutorError, Failure, StoreError, TaskFailedError
 from engine.executors.base import Executor, Job, JobEnded, JobOutput, JobStarted, JobUpdate
 from engine.ids import TaskKey
 from engine.scheduler.commands import CancelTask, Command, FinishRun, Launch, StartTimer
@@ -42,12 +42,12 @@ from engine.scheduler.journal import (
     Seal,
     SucceededRecord,
 )
-from engine.scheduler.ledger import Clock, Ledger, done_record
+from engine.scheduler.ledger import Clock, Ledger, began_event, done_record
 from engine.scheduler.machine import Scheduler
 from engine.scheduler.memo import Memo
+from engine.scheduler.outcomes import refusal
 from engine.scheduler.progress import (
     Observer,
-    RunBegan,
     RunDone,
     TaskAttemptFailed,
     TaskDone,
@@ -163,8 +163,7 @@ class Driver:
         try:
             began = self._parts.began
             parameters = self._ledger.record(began)
-            run = began.flow, began.run_id, began.at_us, began.origin_run_id
-            self._ledger.emit(RunBegan(*run, warnings=self._parts.warnings))
+            self._ledger.emit(began_event(began, self._parts.warnings))
             await self._settle([RunStarted(parameters)])
             while self._done is None:
                 await self._settle(await self._receive())
@@ -287,18 +286,13 @@ class Driver:
         except StoreError as error:
             return Failure.from_error(error)
         task = ended.task
+        mine = self._parts.began.run_id, ended.attempt
         is_mine = (head.step, head.task_id) == (task.step, task.task_id)
-        if not ended.reused:
-            run_id = self._parts.began.run_id
-            is_mine = is_mine and (head.run_id, head.attempt) == (run_id, ended.attempt)
-        if not is_mine:
+        if not (is_mine and (ended.reused or (head.run_id, head.attempt) == mine)):
             return Failure(TaskFailedError.code, "the worker reported another task's result")
         objection = self._scheduler.objection(task.step, head.transition)
         if objection is not None:
-            if self._scheduler.is_too_wide(head.transition):
-                hint = "--max-num-splits N lets it through, if it is meant"
-                return Failure(LimitExceededError.code, objection, hint=hint, retryable=False)
-            return Failure(TaskFailedError.code, objection, retryable=False)
+            return refusal(objection, is_limit=self._scheduler.is_too_wide(head.transition))
         return head
 
     # -- commands ------------------------------------------------------------------------------

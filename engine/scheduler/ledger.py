@@ -7,8 +7,15 @@ from contextlib import suppress
 from msgspec.structs import replace
 
 from engine.scheduler.events import ResultRef
-from engine.scheduler.journal import JournalWriter, Record, RunDoneRecord, Seal, encode
-from engine.scheduler.progress import Observer, RunDone, RunEvent
+from engine.scheduler.journal import (
+    JournalWriter,
+    Record,
+    RunBeganRecord,
+    RunDoneRecord,
+    Seal,
+    encode,
+)
+from engine.scheduler.progress import Observer, RunBegan, RunDone, RunEvent
 
 Clock = Callable[[], int]
 """Microseconds since 1970, UTC."""
@@ -76,6 +83,11 @@ class Ledger:
             for observer in self._observers:
                 with suppress(Exception):
                     observer(event)
+
+
+def began_event(began: RunBeganRecord, warnings: tuple[str, ...]) -> RunBegan:
+    """What observers hear of a run's first frame."""
+    return RunBegan(began.flow, began.run_id, began.at_us, began.origin_run_id, warnings)
 
 
 def done_record(done: RunDone, seal: Seal | None = None) -> RunDoneRecord:
