@@ -41,7 +41,8 @@ PROBES = {
     "pipes": "sum(stat.S_ISFIFO(os.stat(f'/proc/self/fd/{n}').st_mode) for n in range(3, 99)"
     " if os.path.exists(f'/proc/self/fd/{n}'))",
     "threads": "threading.active_count()",
-    "signal handlers": "[getattr(h, '__qualname__', h) for h in map(signal.getsignal, (15, 2, 10, 17, 1, 13))]",
+    "signal handlers": "[getattr(h, '__qualname__', h) for h in "
+    "map(signal.getsignal, (15, 2, 10, 17, 1, 13))]",
     "signal mask": "list(signal.pthread_sigmask(signal.SIG_BLOCK, []))",
     "logging": "logging.getLogger().level",
     "path": "'/spoiled' in sys.path",
