@@ -94,7 +94,7 @@ class Engine:
             run = Run(flow, options or RunOptions(), self.config, self._stores)
         except BaseException:
             if zygote is not None:
-                zygote.kill()
+                await asyncio.to_thread(zygote.kill)
             raise
         return await run.execute(observers, zygote)
 

@@ -114,7 +114,7 @@ class Run:
             if executor is not None:
                 await executor.aclose()
             elif zygote is not None:
-                zygote.kill()
+                await asyncio.to_thread(zygote.kill)
 
     async def _find_origin(self) -> Origin | None:
         options = self._options
