@@ -1,6 +1,7 @@
 """R-04: a task sees nothing of another, and may do what any program may."""
 
 import textwrap
+from collections.abc import Callable
 
 from engine.executors.base import ExitKind
 from engine.testing.executor_contract import watched
@@ -41,7 +42,8 @@ PROBES = {
     "pipes": "sum(stat.S_ISFIFO(os.stat(f'/proc/self/fd/{n}').st_mode) for n in range(3, 99)"
     " if os.path.exists(f'/proc/self/fd/{n}'))",
     "threads": "threading.active_count()",
-    "signal handlers": "[getattr(h, '__qualname__', h) for h in map(signal.getsignal, (15, 2, 10, 17, 1, 13))]",
+    "signal handlers": "[getattr(h, '__qualname__', h) for h in"
+    " map(signal.getsignal, (15, 2, 10, 17, 1, 13))]",
     "signal mask": "list(signal.pthread_sigmask(signal.SIG_BLOCK, []))",
     "logging": "logging.getLogger().level",
     "path": "'/spoiled' in sys.path",
@@ -59,7 +61,9 @@ PROBE = f"""
 """
 
 
-async def test_r04_a_task_sees_nothing_that_another_changed() -> None:
+async def test_r04_a_task_sees_nothing_that_another_changed(
+    record_property: Callable[[str, object], None],
+) -> None:
     async with watched(new_executor()) as seen:
         await seen.executor.submit([job("before", PROBE)])
         await seen.until_ended("before")
@@ -70,6 +74,7 @@ async def test_r04_a_task_sees_nothing_that_another_changed() -> None:
     before, after = seen.text("before").splitlines(), seen.text("after").splitlines()
     assert len(before) == len(PROBES)
     assert after == before
+    record_property("probes that saw nothing", len(after))
     assert "threads = 1" in after
     assert "signal mask = []" in after
     assert "standard input = /dev/null" in after
