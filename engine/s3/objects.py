@@ -66,6 +66,8 @@ class Traits(Struct, frozen=True):
 
 def user_metadata(stored: Mapping[str, str]) -> dict[str, Any] | None:
     """The user's metadata in that of an object."""
+    # S3 gives names in lower case, others as they like.
+    stored = {name.lower(): value for name, value in stored.items()}
     if ATTRIBUTES in stored:
         try:
             found = json.loads(stored[ATTRIBUTES])

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from engine.s3.joined import both, together
-from engine.s3.portal import Portal
+from engine.s3.portal import Portal, _Call
 
 INTERRUPTED = """
 import asyncio
@@ -105,3 +105,17 @@ async def test_two_results_come_together() -> None:
         return "2"
 
     assert await both(one(), two()) == (1, "2")
+
+
+def test_what_is_cancelled_before_it_begins_never_begins() -> None:
+    begun: list[str] = []
+
+    async def work() -> None:
+        begun.append("it")
+
+    call = _Call(work())
+    call.cancel()
+    with asyncio.Runner() as runner:
+        call.run(runner)
+
+    assert begun == []

@@ -142,5 +142,5 @@ def test_metadata_is_the_user_s_also_where_another_client_wrote_it() -> None:
         "a": [1]
     }
     assert user_metadata({"colour": "red", "aflow-writer": "x"}) == {"colour": "red"}
-    assert user_metadata({"aflow-writer": "x"}) is None
+    assert user_metadata({"Aflow-Writer": "x"}) is None
     assert user_metadata({"metaflow-user-attributes": "{"}) is None
