@@ -8,7 +8,7 @@ needs them.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from engine.crashpoints import PASSAGES_MAX, POINTS
 from engine.errors import ConfigError
+from engine.settings import SETTINGS, WrongValueError
 
 PREFIX = "AFLOW_"
 PARAMETER_PREFIX = "AFLOW_PARAMETER_"
@@ -53,69 +54,8 @@ def user_name(environ: Mapping[str, str] | None = None) -> str:
         return f"uid-{os.getuid()}"
 
 
-class Setting(Struct, frozen=True):
-    """How one key is read: its help, and a function from text or a TOML value to the value."""
-
-    help: str
-    read: Callable[[object], object]
-    is_path: bool = False
-
-
-class _WrongValueError(ValueError):
-    """A value is not of its key's type; says which type that is."""
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise _WrongValueError("a text that is not empty")
-    return value.strip()
-
-
-def _one_of(*choices: str) -> Callable[[object], object]:
-    def read(value: object) -> str:
-        if value not in choices:
-            raise _WrongValueError("one of " + ", ".join(choices))
-        return str(value)
-
-    return read
-
-
-def _count(value: object) -> int:
-    number = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise _WrongValueError("a whole number of at least 1")
-    return number
-
-
-SETTINGS: Mapping[str, Setting] = {
-    "datastore": Setting("directory or s3:// url where runs are kept", _text, is_path=True),
-    "metadata": Setting(
-        "where runs are listed; default: inside the datastore", _text, is_path=True
-    ),
-    "max_workers": Setting("tasks at once; default: the cores", _count),
-    "on_failure": Setting(
-        "what running tasks do when one failed: finish or cancel", _one_of("finish", "cancel")
-    ),
-    "isolation": Setting("how a task gets its process: fork or spawn", _one_of("fork", "spawn")),
-    "max_num_splits_guard": Setting(
-        "the widest foreach that starts without being asked for", _count
-    ),
-    "durability": Setting(
-        "what a commit survives: a killed process, or power loss", _one_of("process", "power")
-    ),
-    "verify": Setting(
-        "when mapped bytes are hashed again: changed or always", _one_of("changed", "always")
-    ),
-    "user": Setting("who runs this", _text),
-    "color": Setting("auto, always or never", _one_of("auto", "always", "never")),
-    "log_level": Setting(
-        "what the engine says of itself", _one_of("debug", "info", "warning", "error")
-    ),
-}
-
-
 class Config(Struct, frozen=True):
-    """Every setting; `SETTINGS` says what each is. See `source` for where a value came from."""
+    """Every setting, as `engine.settings` declares it. See `source` for where a value came from."""
 
     datastore: str = field(default_factory=find_datastore)
     metadata: str | None = None
@@ -128,6 +68,19 @@ class Config(Struct, frozen=True):
     user: str = field(default_factory=user_name)
     color: str = "auto"
     log_level: str = "warning"
+    s3_endpoint_url: str | None = None
+    s3_region: str | None = None
+    s3_profile: str | None = None
+    s3_addressing: str = "auto"
+    s3_ca_bundle: str | None = None
+    s3_proxy: str | None = None
+    s3_encryption: str = "none"
+    s3_kms_key: str | None = None
+    s3_requester_pays: bool = False
+    s3_client: str = "auto"
+    s3_concurrency: int = 64
+    s3_memory_mib: int = 256
+    s3_deadline_s: int = 120
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def source(self, key: str) -> str:
@@ -137,6 +90,11 @@ class Config(Struct, frozen=True):
     @property
     def username(self) -> str:
         return self.user
+
+    def variables(self, prefix: str = "") -> dict[str, str]:
+        """What was set of the settings named `prefix`..., as variables for another process."""
+        given = {key: getattr(self, key) for key in self.sources if key.startswith(prefix)}
+        return {f"{PREFIX}{key.upper()}": str(value) for key, value in given.items()}
 
     @property
     def namespace(self) -> str:
@@ -199,7 +157,7 @@ def _read(
             continue
         try:
             read[key] = SETTINGS[key].read(value)
-        except _WrongValueError as wrong:
+        except WrongValueError as wrong:
             problem = f"{key} = {value!r} is not {wrong}"
             raise ConfigError(f"{problem} ({shown})", hint=_describe(key)) from None
         if SETTINGS[key].is_path:

@@ -235,6 +235,65 @@ class StoreUnavailableError(StoreError):
     retryable = True
 
 
+class StoreThrottledError(StoreUnavailableError):
+    """The store asks for fewer requests."""
+
+    code = "store-throttled"
+
+
+class StoreGaveUpError(StoreUnavailableError):
+    """A request was tried again until its deadline, in vain."""
+
+    code = "store-gave-up"
+
+    def __init__(
+        self, doing: str, *, elapsed_s: float, attempts: int, problem: str, hint: str | None
+    ) -> None:
+        super().__init__(
+            f"could not {doing} in {elapsed_s:.1f} s, {attempts} attempts: {problem}", hint=hint
+        )
+        self.doing, self.elapsed_s, self.attempts = doing, elapsed_s, attempts
+        self.problem = problem
+
+
+class StoreDeniedError(StoreError):
+    """The store does not let these credentials in."""
+
+    code = "store-denied"
+    exit_code = EXIT_AUTH
+
+
+class StoreUnreachableError(StoreUnavailableError):
+    """Nothing answers where the store should be."""
+
+    code = "store-unreachable"
+
+
+class StoreSettingError(StoreError):
+    """The settings lead to no store: a wrong bucket, region or endpoint."""
+
+    code = "store-setting"
+    exit_code = EXIT_CONFIG
+
+
+class BlobChangedError(StoreError):
+    """A blob was replaced while it was read."""
+
+    code = "blob-changed"
+
+
+class UploadGoneError(StoreError):
+    """An upload in parts is not there: it was finished or aborted."""
+
+    code = "upload-gone"
+
+
+class UploadConflictError(StoreError):
+    """Another writer of the same key came between: the upload must be begun again."""
+
+    code = "upload-conflict"
+
+
 class StoreAccessError(StoreUnavailableError):
     """The file system refused an operation on a store's file."""
 

@@ -6,7 +6,7 @@ import click
 
 from engine.cli.options import session, verb
 from engine.cli.tables import table
-from engine.config import SETTINGS
+from engine.settings import SETTINGS
 
 
 @verb("show", examples="aflow config show --sources\naflow config show --profile prod", json=True)

@@ -17,12 +17,14 @@ class BlobInfo(Struct, frozen=True):
 
 
 class BlobStore(Protocol):
-    """Laws, checked for every store by `engine.testing.contracts.BlobStoreContract`:
+    """Laws, checked for every store by `engine.testing.store_contract.BlobStoreContract`:
 
     1. a get after a put returns equal bytes; a reader sees a whole blob or none;
     2. of many `if_absent` writers of one key exactly one gets True;
     3. deleting what is not there is no error; getting it raises BlobNotFoundError;
-    4. no reference is kept to a caller's buffers; keys are `/`-joined safe names.
+    4. no reference is kept to a caller's buffers; keys are `/`-joined safe names;
+    5. a file that was put and a blob that is got to a file are as by `put` and `get`, wherever the
+       descriptor stands.
     """
 
     async def get(self, key: str) -> bytes:
@@ -35,6 +37,20 @@ class BlobStore(Protocol):
 
     async def put(self, key: str, parts: Sequence[Buffer], *, if_absent: bool = False) -> bool:
         """Store the concatenation of `parts`; False if `if_absent` and something was there."""
+        ...
+
+    async def get_to_file(self, key: str, fd: int) -> int:
+        """Write a blob to an open, empty file and return its size; holds little of it in memory.
+
+        After an error the file holds anything: rename it to its name when this has returned.
+
+        Raises:
+            BlobNotFoundError, StoreUnavailableError.
+        """
+        ...
+
+    async def put_file(self, key: str, fd: int, *, if_absent: bool = False) -> bool:
+        """Put the whole of an open file, which nobody changes meanwhile; holds little of it."""
         ...
 
     async def stat(self, key: str) -> BlobInfo | None: ...

@@ -7,13 +7,14 @@ fails when the name is taken; so a reader sees a whole blob or none. Temporary n
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from engine import crashpoints
-from engine.errors import BlobNotFoundError
+from engine.errors import BlobNotFoundError, StoreError
 from engine.stores.base import BlobInfo, Buffer
 from engine.stores.directory import (
     access_error,
@@ -43,7 +44,18 @@ class LocalBlobStore:
         return await asyncio.to_thread(self._get, key, start, length)
 
     async def put(self, key: str, parts: Sequence[Buffer], *, if_absent: bool = False) -> bool:
-        return await asyncio.to_thread(self._put, key, parts, if_absent)
+        views = byte_views(parts)
+        size = sum(view.nbytes for view in views)
+        fill = partial(write_all, views=views)
+        return await asyncio.to_thread(self._put, key, fill, size, if_absent)
+
+    async def get_to_file(self, key: str, fd: int) -> int:
+        return await asyncio.to_thread(self._get_to_file, key, fd)
+
+    async def put_file(self, key: str, fd: int, *, if_absent: bool = False) -> bool:
+        size = os.fstat(fd).st_size
+        fill = partial(_copy, fd, size)
+        return await asyncio.to_thread(self._put, key, fill, size, if_absent)
 
     async def stat(self, key: str) -> BlobInfo | None:
         return await asyncio.to_thread(self._stat, key)
@@ -74,17 +86,28 @@ class LocalBlobStore:
             finally:
                 os.close(fd)
 
-    def _put(self, key: str, parts: Sequence[Buffer], if_absent: bool) -> bool:
+    def _get_to_file(self, key: str, fd: int) -> int:
         path = self._path(key)
-        views = byte_views(parts)
-        size = sum(view.nbytes for view in views)
+        with _errors(path, "read", key):
+            source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                size = os.fstat(source).st_size
+                os.lseek(fd, 0, os.SEEK_SET)
+                _copy(source, size, fd)
+                return size
+            finally:
+                os.close(source)
+
+    def _put(self, key: str, fill: Callable[[int], None], size: int, if_absent: bool) -> bool:
+        """`fill` writes the blob, of `size` bytes, to a descriptor."""
+        path = self._path(key)
         with _errors(path, "write", key, size):
             if if_absent and os.path.lexists(path):
                 return False
             self._make_folders(os.path.dirname(path))
             self._make_folders(self._temporary)
             with new_file(self._temporary) as (fd, name):
-                write_all(fd, views)
+                fill(fd)
                 if self._power:
                     os.fsync(fd)
                 crashpoints.BLOB_BEFORE_RENAME.passed()
@@ -164,6 +187,16 @@ def _read_up_to(fd: int, length: int) -> bytes:
         parts.append(data)
         length -= len(data)
     return b"".join(parts)
+
+
+def _copy(source: int, size: int, fd: int) -> None:
+    """Write all of one file to where another's descriptor stands."""
+    start = 0
+    while start < size:
+        copied = os.sendfile(fd, source, start, size - start)
+        if not copied:
+            raise StoreError("a file became shorter while it was stored")
+        start += copied
 
 
 @contextmanager

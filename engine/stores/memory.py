@@ -1,5 +1,6 @@
 """A BlobStore in memory: for tests, and for runs that leave nothing behind."""
 
+import os
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
 from engine.errors import BlobNotFoundError
@@ -28,6 +29,17 @@ class MemoryBlobStore:
             return False
         self.blobs[key] = (b"".join(parts), self._now_us())
         return True
+
+    async def get_to_file(self, key: str, fd: int) -> int:
+        data = memoryview(await self.get(key))
+        done = 0
+        while done < len(data):
+            done += os.pwrite(fd, data[done:], done)
+        return done
+
+    async def put_file(self, key: str, fd: int, *, if_absent: bool = False) -> bool:
+        data = os.pread(fd, os.fstat(fd).st_size, 0)
+        return await self.put(key, (data,), if_absent=if_absent)
 
     async def stat(self, key: str) -> BlobInfo | None:
         found = self.blobs.get(checked_key(key))

@@ -119,6 +119,36 @@ class BlobStoreContract(ABC):
         assert len(winners) == 1
         assert await store.get("the/key") == b"writer %d" % winners[0]
 
+    @pytest.mark.parametrize("size", [0, 1, 100_000, 19 << 20])
+    async def test_files_go_in_and_out_whole(
+        self, store: BlobStore, tmp_path: Path, size: int
+    ) -> None:
+        data = bytes(n % 253 for n in range(1 << 16)) * (1 + (size >> 16))
+        (tmp_path / "in").write_bytes(data[:size])
+        with (tmp_path / "in").open("rb") as given, (tmp_path / "out").open("wb") as taken:
+            given.seek(min(size, 10))
+            assert await store.put_file("the/file", given.fileno())
+            assert not await store.put_file("the/file", given.fileno(), if_absent=True)
+            assert await store.get_to_file("the/file", taken.fileno()) == size
+        assert (tmp_path / "out").read_bytes() == data[:size]
+        assert await store.get("the/file") == data[:size]
+        assert await store.get_range("the/file", size // 2, 10 << 20) == data[size // 2 : size]
+
+    async def test_a_file_of_a_blob_that_is_not_there_names_the_key(
+        self, store: BlobStore, tmp_path: Path
+    ) -> None:
+        with (tmp_path / "out").open("wb") as taken, pytest.raises(BlobNotFoundError) as caught:
+            await store.get_to_file("not/there", taken.fileno())
+        assert caught.value.key == "not/there"
+
+    async def test_of_many_writers_of_a_large_blob_one_wins(self, store: BlobStore) -> None:
+        blobs = [bytes([n]) * (17 << 20) for n in range(3)]
+        async with asyncio.TaskGroup() as group:
+            puts = [group.create_task(store.put("big", (b,), if_absent=True)) for b in blobs]
+        winners = [n for n, put in enumerate(puts) if put.result()]
+        assert len(winners) == 1
+        assert await store.get("big") == blobs[winners[0]]
+
     async def test_a_reader_sees_a_whole_blob_or_none(self, store: BlobStore) -> None:
         blobs = {bytes([n]) * 300_000 for n in range(8)}
         seen: set[bytes] = set()

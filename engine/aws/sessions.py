@@ -1,0 +1,155 @@
+"""AWS sessions and clients: credentials by the SDK's whole chain, settings of ours on top.
+
+The chain is the SDK's own: variables, assumed role, web identity, SSO, shared files, a process, a
+container's role, IMDS; what expires is refreshed. Whoever signs requests without the SDK asks for
+credentials here too, so there is one chain. The SDK takes 0.5 s to import, so it is imported by the
+first session, in a thread.
+"""
+
+import asyncio
+import importlib
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from engine.config import Config
+from engine.errors import StoreDeniedError, StoreSettingError
+
+CONNECT_S = 2.5
+DEFAULT_REGION = "us-east-1"
+_CREDENTIAL_HINT = (
+    "`aws configure` or `aws sso login` makes them; AFLOW_S3_PROFILE or AWS_PROFILE names a profile"
+)
+
+
+class Credentials(Struct, frozen=True):
+    """`token` is None for credentials that do not expire."""
+
+    access_key: str
+    secret_key: str
+    token: str | None
+
+
+class Location(Struct, frozen=True):
+    """Where a service answers."""
+
+    region: str
+    endpoint_url: str
+
+    @property
+    def is_aws(self) -> bool:
+        host = urlsplit(self.endpoint_url).hostname or ""
+        return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+
+class AwsSession:
+    """Clients by service and credentials, for one event loop. Close it in the end."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._stack = AsyncExitStack()
+        self._clients: dict[str, Any] = {}  # Any: the SDK makes its clients' classes at run time
+        self._session: Any = None  # Any: as above
+        self._credentials: Any = None  # Any: as above
+        self._making = asyncio.Lock()
+
+    async def client(self, service: str) -> Any:  # Any: as above
+        """The one client of `service`. It does not try again: callers do.
+
+        Raises:
+            StoreDeniedError, StoreSettingError: no credentials, or settings that do not fit.
+        """
+        if client := self._clients.get(service):
+            return client
+        session = await self._sdk_session()
+        async with self._making:
+            if service not in self._clients:
+                with sdk_errors(f"make an AWS client for {service}"):
+                    made = session.client(service, **await self._client_options())
+                    self._clients[service] = await self._stack.enter_async_context(made)
+        return self._clients[service]
+
+    async def credentials(self) -> Credentials:
+        """What to sign with now; refreshed ten minutes or more before it expires.
+
+        Raises:
+            StoreDeniedError: there are none.
+        """
+        session = await self._sdk_session()
+        with sdk_errors("find AWS credentials"):
+            if self._credentials is None:
+                self._credentials = await session.get_credentials()
+            if self._credentials is None:
+                raise StoreDeniedError("there are no AWS credentials", hint=_CREDENTIAL_HINT)
+            now = await self._credentials.get_frozen_credentials()
+        return Credentials(now.access_key, now.secret_key, now.token)
+
+    async def location(self, service: str) -> Location:
+        """Where `service` is, by our settings, else by the SDK's variables, files and rules."""
+        meta = (await self.client(service)).meta
+        return Location(meta.region_name, meta.endpoint_url)
+
+    async def aclose(self) -> None:
+        self._clients.clear()
+        await self._stack.aclose()
+
+    async def _sdk_session(self) -> Any:  # Any: as above
+        async with self._making:
+            if self._session is None:
+                sdk = await asyncio.to_thread(importlib.import_module, "aioboto3")
+                with sdk_errors("read AWS settings"):
+                    self._session = sdk.Session(profile_name=self._config.s3_profile)
+        return self._session
+
+    async def _client_options(self) -> dict[str, Any]:  # Any: as the SDK takes them
+        from botocore.config import Config as ClientConfig  # noqa: PLC0415  # see the module's head
+
+        settings = self._config
+        proxies = {"https": settings.s3_proxy, "http": settings.s3_proxy}
+        return {
+            "region_name": settings.s3_region or self._session.region_name or DEFAULT_REGION,
+            "endpoint_url": settings.s3_endpoint_url,
+            "verify": settings.s3_ca_bundle,
+            "config": ClientConfig(
+                retries={"total_max_attempts": 1},
+                connect_timeout=CONNECT_S,
+                read_timeout=3600,  # callers know how long each request may take
+                max_pool_connections=settings.s3_concurrency,
+                s3={"addressing_style": settings.s3_addressing},
+                proxies=proxies if settings.s3_proxy else None,
+            ),
+        }
+
+
+@contextmanager
+def sdk_errors(doing: str) -> Iterator[None]:
+    """Turn what the SDK raises before there is a request into our errors."""
+    from botocore import exceptions as sdk  # noqa: PLC0415  # as above
+
+    try:
+        yield
+    except (
+        sdk.NoCredentialsError,
+        sdk.PartialCredentialsError,
+        sdk.CredentialRetrievalError,
+        sdk.UnauthorizedSSOTokenError,
+        sdk.SSOError,
+        sdk.TokenRetrievalError,
+        sdk.MetadataRetrievalError,
+    ) as error:
+        raise StoreDeniedError(f"cannot {doing}: {error}", hint=_CREDENTIAL_HINT) from error
+    except (
+        sdk.ProfileNotFound,
+        sdk.ConfigParseError,
+        sdk.ConfigNotFound,
+        sdk.NoRegionError,
+        sdk.InvalidRegionError,
+        sdk.InvalidConfigError,
+        sdk.ParamValidationError,
+        ValueError,  # an endpoint that is no url
+    ) as error:
+        hint = "`aflow config show --sources` shows the s3_... settings; ~/.aws holds the SDK's"
+        raise StoreSettingError(f"cannot {doing}: {error}", hint=hint) from error

@@ -1,0 +1,225 @@
+"""Senders around a sender: one limits how many requests are under way, one how long each may take,
+one tries again. `paced` joins them.
+
+Back-off is by full jitter. Retries are paid for from a budget that each success and each second
+refills, so a store in trouble sees a trickle of them, however many callers wait. The limit on
+requests adapts to "slow down" as TCP does: half at once, then back by one for each full window.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from msgspec import Struct
+
+from engine.config import Config
+from engine.errors import (
+    StoreGaveUpError,
+    StoreThrottledError,
+    StoreUnavailableError,
+    StoreUnreachableError,
+    UploadGoneError,
+)
+from engine.stores.s3.requests import FinishUpload, Head, Put, R, Request, Sender
+
+
+class Pace(Struct, frozen=True):
+    """How hard to try.
+
+    `first_s` is the patience with a server that never answered yet: most likely the endpoint is
+    wrong. `slowest_bytes_s` is the slowest transfer that is still taken to be alive.
+    """
+
+    concurrency: int = 64
+    deadline_s: float = 120.0
+    first_s: float = 2.5
+    backoff_s: float = 0.05
+    backoff_max_s: float = 5.0
+    slowest_bytes_s: float = 64 * 1024
+    burst: float = 50.0
+    retries_s: float = 10.0
+
+    @classmethod
+    def of(cls, config: Config) -> "Pace":
+        return cls(concurrency=config.s3_concurrency, deadline_s=float(config.s3_deadline_s))
+
+
+def paced(
+    sender: Sender, pace: Pace, *, jitter: Callable[[], float] = random.random
+) -> "RetryingSender":
+    """`sender` with all limits; `jitter` returns numbers of 0 to 1."""
+    limited = LimitedSender(TimedSender(sender, pace.slowest_bytes_s), pace.concurrency)
+    return RetryingSender(limited, pace, jitter)
+
+
+class TimedSender:
+    """Gives up a request that takes longer than the server's time and that of its bytes."""
+
+    def __init__(self, inner: Sender, slowest_bytes_s: float) -> None:
+        self._inner = inner
+        self._slowest_bytes_s = slowest_bytes_s
+
+    async def send(self, request: Request[R]) -> R:
+        """See `requests.Sender`.
+
+        Raises:
+            StoreUnavailableError: it took too long.
+        """
+        patience_s = request.server_s + request.flight_bytes / self._slowest_bytes_s
+        try:
+            async with asyncio.timeout(patience_s):
+                return await self._inner.send(request)
+        except TimeoutError:
+            raise StoreUnavailableError(f"no answer in {patience_s:.0f} s") from None
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class LimitedSender:
+    """Lets so many requests through at once as the server takes, `most` at most, in order."""
+
+    def __init__(self, inner: Sender, most: int) -> None:
+        self._inner = inner
+        self._most = float(most)
+        self.window = float(most)
+        self._active = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._shrinks = 0
+
+    async def send(self, request: Request[R]) -> R:
+        async with self._turn():
+            shrinks = self._shrinks
+            try:
+                reply = await self._inner.send(request)
+            except StoreThrottledError:
+                if shrinks == self._shrinks:  # else it was sent before the last cut
+                    self._shrinks += 1
+                    self.window = max(1.0, self.window / 2)
+                raise
+            self.window = min(self._most, self.window + 1 / self.window)
+            return reply
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        if self._waiting or self._active >= int(self.window):
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._leave()
+                raise
+        else:
+            self._active += 1
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        self._active -= 1
+        while self._waiting and self._active < int(self.window):
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._active += 1
+                turn.set_result(None)
+
+
+class RetryBudget:
+    """Retries that may be made now: `burst` at first, one more for each success and by time."""
+
+    def __init__(self, burst: float, per_s: float) -> None:
+        self._burst = burst
+        self._per_s = per_s
+        self._left = burst
+        self._at_s = 0.0
+
+    def earn(self) -> None:
+        self._left = min(self._burst, self._left + 1)
+
+    def wait_s(self, now_s: float) -> float:
+        """Take one retry and return how long it has to wait for its turn."""
+        self._left = min(self._burst, self._left + (now_s - self._at_s) * self._per_s)
+        self._at_s = now_s
+        self._left -= 1
+        return max(0.0, -self._left / self._per_s)
+
+    def give_back(self) -> None:
+        self._left += 1
+
+
+class RetryingSender:
+    """Sends a request again while it fails in a way that may pass, until its deadline.
+
+    A conditional write whose first reply was lost finds its own blob on the next try. Each write
+    carries a token of its own, which tells whose blob is there: so exactly one writer is told that
+    it won.
+    """
+
+    def __init__(self, inner: Sender, pace: Pace, jitter: Callable[[], float]) -> None:
+        self._inner = inner
+        self._pace = pace
+        self._jitter = jitter
+        self._budget = RetryBudget(pace.burst, pace.retries_s)
+        self._reached = False
+
+    async def send(self, request: Request[R]) -> R:
+        """See `requests.Sender`.
+
+        Raises:
+            StoreGaveUpError: it failed until the deadline; tells for how long and how often.
+            StoreUnreachableError: nothing has ever answered.
+        """
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                reply = await self._inner.send(request)
+            except StoreUnavailableError as error:
+                self._reached |= not isinstance(error, StoreUnreachableError)
+                await self._wait(error, attempt, clock() - began)
+            except UploadGoneError:
+                if attempt > 1 and await self._is_ours(request):
+                    return True  # type: ignore[return-value]  # what a FinishUpload returns
+                raise
+            else:
+                self._reached = True
+                self._budget.earn()
+                if attempt > 1 and reply is False and await self._is_ours(request):
+                    return True  # type: ignore[return-value]  # what such a request returns
+                return reply
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def _wait(self, error: StoreUnavailableError, attempt: int, elapsed_s: float) -> None:
+        pace = self._pace
+        backoff_s = min(pace.backoff_max_s, pace.backoff_s * 2 ** min(attempt, 30))
+        queue_s = self._budget.wait_s(asyncio.get_running_loop().time())
+        wait_s = queue_s + self._jitter() * backoff_s
+        patience_s = pace.deadline_s if self._reached else min(pace.first_s, pace.deadline_s)
+        if elapsed_s + wait_s > patience_s:
+            self._budget.give_back()
+            if not self._reached:
+                raise error
+            doing, _, problem = error.message.removeprefix("cannot ").partition(": ")
+            raise StoreGaveUpError(
+                doing, elapsed_s=elapsed_s, attempts=attempt, problem=problem, hint=error.hint
+            ) from error
+        await asyncio.sleep(wait_s)
+
+    async def _is_ours(self, request: Request[Any]) -> bool:  # Any: no matter which
+        if not isinstance(request, Put | FinishUpload):
+            return False
+        found = await self.send(Head(key=request.key))
+        return found is not None and found.writer == request.writer

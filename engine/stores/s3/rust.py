@@ -1,0 +1,201 @@
+"""Sends the requests that move bytes with obstore, a client in Rust; the SDK sends the others.
+
+It takes a quarter of the SDK's CPU time for a small blob (docs/decisions/0006). It signs with the
+credentials of the same session, adds a CRC64NVME of each body, which S3 checks, and tries once. Its
+errors are text that ends in the server's answer.
+"""
+
+import asyncio
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from engine.aws.errors import Answer, error_of, parse_answer
+from engine.aws.sessions import CONNECT_S, AwsSession, Location
+from engine.config import Config
+from engine.errors import StoreError, StoreUnavailableError, StoreUnreachableError
+from engine.stores.base import BlobInfo
+from engine.stores.s3 import requests as ask
+from engine.stores.s3.answers import ENDPOINT_HINT, TAKEN, WRITER, checked_range, without_bytes
+from engine.stores.s3.place import S3Place
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, S3Config, S3Credential
+
+_STATUS = re.compile(r"status code: (\d{3})")
+_KEEP_S = 540
+"""How long credentials are kept. obstore asks again five minutes before, the SDK renews what has
+ten minutes left."""
+
+
+class RustSender:
+    """`session` and `sdk`, which sends what this does not, are the caller's to close."""
+
+    def __init__(
+        self, place: S3Place, session: AwsSession, config: Config, sdk: ask.Sender
+    ) -> None:
+        self._place = place
+        self._session = session
+        self._config = config
+        self._sdk = sdk
+        self._store: Any = None  # Any: obstore is imported late
+        self._opening = asyncio.Lock()
+
+    async def send(self, request: ask.Request[ask.R]) -> ask.R:
+        """See `requests.Sender`.
+
+        Raises:
+            StoreError: what is documented with the request, or `aws.errors.error_of`.
+        """
+        if isinstance(request, ask.Get):
+            return cast("ask.R", await self._get(request))
+        if isinstance(request, ask.Put):
+            return cast("ask.R", await self._put(request))
+        if isinstance(request, ask.Head):
+            return cast("ask.R", await self._head(request))
+        return await self._sdk.send(request)
+
+    async def aclose(self) -> None:
+        self._store = None
+
+    async def _get(self, request: ask.Get) -> ask.Fetched:
+        doing = f"read {self._place.show(request.key)}"
+        options: dict[str, object] = {"range": (request.start, request.start + request.length)}
+        if request.etag is not None:
+            options["if_match"] = request.etag
+        store = await self._opened()
+        try:
+            with _errors(doing):
+                reply = await store.get_async(self._place.name(request.key), options=options)
+                body = await reply.bytes_async()
+        except _RefusedError as error:
+            return without_bytes(request, error.answer, doing)
+        fetched = ask.Fetched(memoryview(body), reply.meta["size"], reply.meta["e_tag"] or "")
+        return checked_range(request, fetched, doing)
+
+    async def _put(self, request: ask.Put) -> bool:
+        doing = f"write {self._place.show(request.key)}"
+        store = await self._opened()
+        try:
+            with _errors(doing):
+                await store.put_async(
+                    self._place.name(request.key),
+                    request.body,
+                    attributes={WRITER: request.writer},
+                    mode="create" if request.if_absent else "overwrite",
+                    use_multipart=False,
+                )
+        except _RefusedError as error:
+            if request.if_absent and error.answer.status == TAKEN:
+                return False
+            raise error_of(error.answer, doing=doing) from error.__cause__
+        return True
+
+    async def _head(self, request: ask.Head) -> ask.Found | None:
+        doing = f"look for {self._place.show(request.key)}"
+        store = await self._opened()
+        try:
+            with _errors(doing):
+                reply = await store.get_async(self._place.name(request.key), options={"head": True})
+        except _RefusedError as error:
+            if error.answer.status == 404:
+                return None
+            raise error_of(error.answer, doing=doing) from error.__cause__
+        modified_us = round(reply.meta["last_modified"].timestamp() * 1_000_000)
+        info = BlobInfo(request.key, reply.meta["size"], modified_us)
+        return ask.Found(info, reply.attributes.get(WRITER, ""))
+
+    async def _opened(self) -> Any:  # Any: as above
+        if self._store is None:
+            async with self._opening:
+                if self._store is None:
+                    await self._session.credentials()  # so that their lack is told as what it is
+                    self._store = self._open(await self._session.location("s3"))
+        return self._store
+
+    def _open(self, location: Location) -> Any:  # Any: as above
+        from obstore.store import S3Store  # noqa: PLC0415  # only where there is S3
+
+        return S3Store(
+            self._place.bucket,
+            config=_store_options(self._config, location, self._place.bucket),
+            client_options=_client_options(self._config),
+            retry_config={"max_retries": 0},
+            credential_provider=self._credential,
+        )
+
+    async def _credential(self) -> "S3Credential":
+        now = await self._session.credentials()
+        return {
+            "access_key_id": now.access_key,
+            "secret_access_key": now.secret_key,
+            "token": now.token,
+            "expires_at": _now() + timedelta(seconds=_KEEP_S),
+        }
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)  # noqa: TID251  # obstore compares it with the clock itself
+
+
+def _store_options(config: Config, location: Location, bucket: str) -> "S3Config":
+    """What obstore is told; explicit, so that its own reading of variables decides nothing."""
+    scheme, _, host = location.endpoint_url.partition("://")
+    # The SDK's own rule for "auto": AWS has buckets in host names, others mostly do not.
+    by_host = config.s3_addressing == "virtual" or (
+        config.s3_addressing == "auto" and location.is_aws and "." not in bucket
+    )
+    options: S3Config = {
+        "region": location.region,
+        "endpoint": f"{scheme}://{bucket}.{host}" if by_host else location.endpoint_url,
+        "virtual_hosted_style_request": by_host,
+        "checksum_algorithm": "CRC64NVME",
+        "request_payer": config.s3_requester_pays,
+        "skip_signature": False,
+        "conditional_put": "etag",
+    }
+    if config.s3_encryption != "none":
+        options["server_side_encryption"] = config.s3_encryption
+    if config.s3_kms_key:
+        options["sse_kms_key_id"] = config.s3_kms_key
+    return options
+
+
+def _client_options(config: Config) -> "ClientConfig":
+    options: ClientConfig = {
+        "allow_http": True,
+        "connect_timeout": timedelta(seconds=CONNECT_S),
+        "timeout": timedelta(hours=1),  # callers know how long each request may take
+    }
+    if config.s3_proxy:
+        options["proxy_url"] = config.s3_proxy
+    return options
+
+
+class _RefusedError(Exception):
+    """S3 answered with an error."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.says)
+        self.answer = answer
+
+
+@contextmanager
+def _errors(doing: str) -> Iterator[None]:
+    from obstore.exceptions import BaseError  # noqa: PLC0415  # a store has imported it already
+
+    try:
+        yield
+    except StoreError:
+        raise  # of the session, through the provider
+    except (BaseError, OSError) as error:
+        text, _, inside = str(error).partition("\n\nDebug source:")
+        status = _STATUS.search(text)
+        if status:
+            raise _RefusedError(parse_answer(int(status[1]), text)) from error
+        problem = f"cannot {doing}: {text.rpartition(' - ')[2]}"
+        if "kind: Connect" in inside:
+            raise StoreUnreachableError(problem, hint=ENDPOINT_HINT) from error
+        raise StoreUnavailableError(problem) from error

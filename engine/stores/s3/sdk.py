@@ -1,0 +1,291 @@
+"""Sends requests to S3 with aioboto3: all kinds of them. A request is tried once.
+
+The SDK signs, adds a SHA-256 of each body, which S3 checks, and checks what S3 says of a body that
+it reads.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, cast
+
+from engine.aws.errors import Answer, error_of
+from engine.aws.sessions import AwsSession, sdk_errors
+from engine.config import Config
+from engine.errors import (
+    StoreSettingError,
+    StoreUnavailableError,
+    StoreUnreachableError,
+    UploadConflictError,
+    UploadGoneError,
+)
+from engine.stores.base import BlobInfo, Buffer
+from engine.stores.s3 import requests as ask
+from engine.stores.s3.answers import (
+    CONFLICT,
+    ENDPOINT_HINT,
+    TAKEN,
+    WRITER,
+    checked_range,
+    without_bytes,
+)
+from engine.stores.s3.place import S3Place
+
+_Options = dict[str, Any]  # Any: what each operation of the SDK takes
+
+
+class SdkSender:
+    """`session` is the caller's to close."""
+
+    def __init__(self, place: S3Place, session: AwsSession, config: Config) -> None:
+        self._place = place
+        self._session = session
+        self._bucket: _Options = {"Bucket": place.bucket}
+        if config.s3_requester_pays:
+            self._bucket["RequestPayer"] = "requester"
+        self._encryption = _encryption(config)
+        self._senders: Mapping[type, Callable[[Any], Awaitable[object]]] = {  # Any: its key's type
+            ask.Head: self._head,
+            ask.Get: self._get,
+            ask.Put: self._put,
+            ask.List: self._list,
+            ask.Delete: self._delete,
+            ask.BeginUpload: self._begin_upload,
+            ask.PutPart: self._put_part,
+            ask.FinishUpload: self._finish_upload,
+            ask.AbortUpload: self._abort_upload,
+            ask.ListUploads: self._list_uploads,
+        }
+
+    async def send(self, request: ask.Request[ask.R]) -> ask.R:
+        """See `requests.Sender`.
+
+        Raises:
+            StoreError: what is documented with the request, or `aws.errors.error_of`.
+        """
+        return cast("ask.R", await self._senders[type(request)](request))
+
+    async def aclose(self) -> None:
+        """The session is its owner's to close."""
+
+    def _object(self, key: str) -> _Options:
+        return {**self._bucket, "Key": self._place.name(key)}
+
+    async def _call(self, doing: str, operation: str, options: _Options) -> _Options:
+        client = await self._session.client("s3")
+        with self._errors(doing):
+            reply: _Options = await getattr(client, operation)(**options)
+        return reply
+
+    def _doing(self, verb: str, request: ask.Request[Any]) -> str:  # Any: no matter which
+        return f"{verb} {self._place.show(request.key)}"
+
+    async def _head(self, request: ask.Head) -> ask.Found | None:
+        doing = self._doing("look for", request)
+        try:
+            found = await self._call(doing, "head_object", self._object(request.key))
+        except _RefusedError as error:
+            if error.answer.status == 404:
+                return None
+            raise error_of(error.answer, doing=doing) from error.__cause__
+        info = BlobInfo(request.key, found["ContentLength"], _microseconds(found["LastModified"]))
+        return ask.Found(info, found["Metadata"].get(WRITER, ""))
+
+    async def _get(self, request: ask.Get) -> ask.Fetched:
+        doing = self._doing("read", request)
+        options = self._object(request.key)
+        options["Range"] = f"bytes={request.start}-{request.start + request.length - 1}"
+        if request.etag is not None:
+            options["IfMatch"] = request.etag
+        try:
+            reply = await self._call(doing, "get_object", options)
+            with self._errors(doing):
+                async with reply["Body"] as body:
+                    data = await body.read()
+        except _RefusedError as error:
+            return without_bytes(request, error.answer, doing)
+        size = int(reply["ContentRange"].rpartition("/")[2])
+        return checked_range(request, ask.Fetched(data, size, reply["ETag"]), doing)
+
+    async def _put(self, request: ask.Put) -> bool:
+        doing = self._doing("write", request)
+        options = {
+            **self._object(request.key),
+            **self._encryption,
+            "Body": _bytes(request.body),
+            "ChecksumAlgorithm": "SHA256",
+            "Metadata": {WRITER: request.writer},
+        }
+        return await self._unless_taken(doing, "put_object", options, request.if_absent)
+
+    async def _unless_taken(
+        self, doing: str, operation: str, options: _Options, if_absent: bool
+    ) -> bool:
+        if if_absent:
+            options["IfNoneMatch"] = "*"
+        try:
+            await self._call(doing, operation, options)
+        except _RefusedError as error:
+            if error.answer.status == TAKEN:
+                return False
+            raise error_of(error.answer, doing=doing) from error.__cause__
+        return True
+
+    async def _list(self, request: ask.List) -> ask.Page:
+        options = {**self._bucket, "Prefix": self._place.prefix + request.key}
+        if request.after is not None:
+            options["ContinuationToken"] = request.after
+        page = await self._reply(self._doing("list", request), "list_objects_v2", options)
+        infos = [
+            BlobInfo(self._place.key(o["Key"]), o["Size"], _microseconds(o["LastModified"]))
+            for o in page.get("Contents", ())
+        ]
+        return ask.Page(infos, page.get("NextContinuationToken"))
+
+    async def _delete(self, request: ask.Delete) -> None:
+        objects = [{"Key": self._place.name(key)} for key in request.keys]
+        options = {**self._bucket, "Delete": {"Objects": objects, "Quiet": True}}
+        shown = f"delete {len(objects)} blobs of {self._place.url}"
+        reply = await self._reply(shown, "delete_objects", options)
+        for error in reply.get("Errors", ()):
+            doing = f"delete s3://{self._place.bucket}/{error['Key']}"
+            raise error_of(Answer(200, error["Code"], error.get("Message", "")), doing=doing)
+
+    async def _begin_upload(self, request: ask.BeginUpload) -> str:
+        options = {
+            **self._object(request.key),
+            **self._encryption,
+            "ChecksumAlgorithm": "SHA256",
+            "Metadata": {WRITER: request.writer},
+        }
+        reply = await self._reply(
+            self._doing("begin to write", request), "create_multipart_upload", options
+        )
+        return str(reply["UploadId"])
+
+    async def _put_part(self, request: ask.PutPart) -> str:
+        options = {
+            **self._object(request.key),
+            "UploadId": request.upload_id,
+            "PartNumber": request.number,
+            "Body": _bytes(request.body),
+            "ChecksumAlgorithm": "SHA256",
+        }
+        reply = await self._reply(
+            self._doing(f"write part {request.number} of", request), "upload_part", options
+        )
+        return f"{reply['ETag']} {reply.get('ChecksumSHA256', '')}"
+
+    async def _finish_upload(self, request: ask.FinishUpload) -> bool:
+        doing = self._doing("finish writing", request)
+        parts: list[_Options] = []
+        for number, part in enumerate(request.parts, 1):
+            etag, _, checksum = part.partition(" ")
+            parts.append({"PartNumber": number, "ETag": etag})
+            if checksum:
+                parts[-1]["ChecksumSHA256"] = checksum
+        options = {
+            **self._object(request.key),
+            "UploadId": request.upload_id,
+            "MultipartUpload": {"Parts": parts},
+        }
+        if request.if_absent:
+            options["IfNoneMatch"] = "*"
+        try:
+            await self._call(doing, "complete_multipart_upload", options)
+        except _RefusedError as error:
+            if error.answer.status == TAKEN:
+                return False
+            if error.answer.code == "NoSuchUpload":
+                raise UploadGoneError(f"cannot {doing}: the upload is gone") from error
+            if error.answer.status == CONFLICT:
+                raise UploadConflictError(f"cannot {doing}: {error.answer.says}") from error
+            raise error_of(error.answer, doing=doing) from error.__cause__
+        return True
+
+    async def _abort_upload(self, request: ask.AbortUpload) -> None:
+        doing = self._doing("abort writing", request)
+        options = {**self._object(request.key), "UploadId": request.upload_id}
+        try:
+            await self._call(doing, "abort_multipart_upload", options)
+        except _RefusedError as error:
+            if error.answer.status != 404:
+                raise error_of(error.answer, doing=doing) from error.__cause__
+
+    async def _list_uploads(self, request: ask.ListUploads) -> ask.UploadPage:
+        options = {**self._bucket, "Prefix": self._place.prefix + request.key}
+        if request.after is not None:
+            options["KeyMarker"], options["UploadIdMarker"] = request.after
+        doing = self._doing("list unfinished uploads of", request)
+        page = await self._reply(doing, "list_multipart_uploads", options)
+        uploads = [
+            ask.Upload(self._place.key(u["Key"]), u["UploadId"], _microseconds(u["Initiated"]))
+            for u in page.get("Uploads", ())
+        ]
+        more = page.get("IsTruncated")
+        after = (page["NextKeyMarker"], page["NextUploadIdMarker"]) if more else None
+        return ask.UploadPage(uploads, after)
+
+    async def _reply(self, doing: str, operation: str, options: _Options) -> _Options:
+        """The same as `_call`, where each refusal is an error."""
+        try:
+            return await self._call(doing, operation, options)
+        except _RefusedError as error:
+            raise error_of(error.answer, doing=doing) from error.__cause__
+
+    @contextmanager
+    def _errors(self, doing: str) -> Iterator[None]:
+        import aiohttp  # noqa: PLC0415  # a client has imported it already
+        import botocore.exceptions as sdk  # noqa: PLC0415  # as above
+
+        try:
+            with sdk_errors(doing):
+                yield
+        except sdk.ClientError as error:
+            raise _RefusedError(_answer_of(error.response)) from error
+        except sdk.SSLError as error:
+            hint = "set s3_ca_bundle (AFLOW_S3_CA_BUNDLE) to the file that holds its authority"
+            raise StoreSettingError(f"cannot {doing}: {error}", hint=hint) from error
+        except (sdk.ConnectionError, sdk.ConnectTimeoutError) as error:
+            raise StoreUnreachableError(f"cannot {doing}: {error}", hint=ENDPOINT_HINT) from error
+        except (
+            sdk.HTTPClientError,
+            sdk.IncompleteReadError,
+            sdk.FlexibleChecksumError,
+            aiohttp.ClientError,
+            OSError,
+        ) as error:
+            raise StoreUnavailableError(f"cannot {doing}: {error or type(error)}") from error
+
+
+class _RefusedError(Exception):
+    """S3 answered with an error."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.says)
+        self.answer = answer
+
+
+def _answer_of(response: _Options) -> Answer:
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    facts = response.get("Error", {})
+    code = str(facts.get("Code", ""))
+    # The SDK makes a code of the status where the server gave none.
+    return Answer(status, "" if code.isdecimal() else code, str(facts.get("Message", "")))
+
+
+def _encryption(config: Config) -> _Options:
+    if config.s3_encryption == "none":
+        return {}
+    options: _Options = {"ServerSideEncryption": config.s3_encryption}
+    if config.s3_kms_key:
+        options["SSEKMSKeyId"] = config.s3_kms_key
+    return options
+
+
+def _bytes(body: Buffer) -> bytes | bytearray:
+    return bytes(body) if isinstance(body, memoryview) else body
+
+
+def _microseconds(at: datetime) -> int:
+    return round(at.timestamp() * 1_000_000)

@@ -1,0 +1,294 @@
+"""A BlobStore in S3: blobs as sequences of requests. What a request costs in patience is pacing's.
+
+A large blob goes up in parts and comes down in ranges, several at once. Its parts hold room in
+memory from the moment they are read until they are sent or placed, so whatever is stored, no more
+than the configured bytes are on their way.
+"""
+
+import asyncio
+import secrets
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from contextlib import contextmanager, suppress
+from itertools import islice
+from typing import TypeVar
+
+from engine.aws.sessions import AwsSession
+from engine.config import Config
+from engine.errors import (
+    BlobChangedError,
+    BlobNotFoundError,
+    LimitExceededError,
+    StoreError,
+    UploadConflictError,
+)
+from engine.stores.base import BlobInfo, Buffer
+from engine.stores.keys import checked_key
+from engine.stores.s3 import requests as ask
+from engine.stores.s3.bodies import (
+    BuffersSource,
+    BytesTarget,
+    FileSource,
+    FileTarget,
+    Source,
+    Target,
+)
+from engine.stores.s3.pacing import Pace, paced
+from engine.stores.s3.place import S3Place
+from engine.stores.s3.room import Room
+from engine.stores.s3.rust import RustSender
+from engine.stores.s3.sdk import SdkSender
+
+T = TypeVar("T")
+MIB = 1 << 20
+SINGLE_BYTES = 16 * MIB
+"""What is put in one request. Parts cost two requests more, and pay from about here on."""
+
+PART_BYTES = 8 * MIB
+FIRST_BYTES = 2 * MIB
+"""What is asked for of a blob of unknown size: one request for most of them."""
+
+WIDTH = 16
+"""Parts of one blob on their way at once."""
+
+_TRIES = 4  # of what another writer of the same key may undo
+_ABORT_S = 5.0
+
+
+def open_s3(
+    url: str, config: Config, *, session: AwsSession | None = None, room: Room | None = None
+) -> "S3BlobStore":
+    """The store at `url`, `s3://bucket/prefix`. Asks nothing of S3 yet; see `check`.
+
+    Args:
+        url: where it is.
+        config: the s3_... settings.
+        session: one to share with others, closed by its owner; default: one of the store's own.
+        room: memory to share with others; default: s3_memory_mib of the store's own.
+
+    Raises:
+        ConfigError: `url` is no place in S3.
+    """
+    place = S3Place.parse(url)
+    aws = session or AwsSession(config)
+    sender: ask.Sender = SdkSender(place, aws, config)
+    if config.s3_client != "aioboto3":
+        sender = RustSender(place, aws, config, sender)
+    store = S3BlobStore(
+        paced(sender, Pace.of(config)), place, room or Room(config.s3_memory_mib * MIB)
+    )
+    if session is None:
+        store.on_close = aws.aclose
+    return store
+
+
+async def _nothing() -> None:
+    pass
+
+
+class S3BlobStore:
+    """Blobs in a bucket under a prefix. Laws: `engine.stores.base.BlobStore`."""
+
+    def __init__(self, sender: ask.Sender, place: S3Place, room: Room) -> None:
+        self.place = place
+        self.on_close: Callable[[], Awaitable[None]] = _nothing
+        self._sender = sender
+        self._room = room
+
+    async def check(self) -> None:
+        """Ask S3 for anything at all.
+
+        Raises:
+            StoreDeniedError, StoreSettingError, StoreUnreachableError: within seconds, with a hint.
+        """
+        await self._sender.send(ask.List(key="aflow-check"))
+
+    async def get(self, key: str) -> bytes:
+        target = BytesTarget()
+        await self._download(checked_key(key), 0, None, target)
+        return target.finish()
+
+    async def get_range(self, key: str, start: int, length: int) -> bytes:
+        if length <= 0:
+            if await self.stat(key) is None:
+                raise BlobNotFoundError(key)
+            return b""
+        target = BytesTarget()
+        await self._download(checked_key(key), start, length, target)
+        return target.finish()
+
+    async def get_to_file(self, key: str, fd: int) -> int:
+        return await self._download(checked_key(key), 0, None, FileTarget(fd))
+
+    async def put(self, key: str, parts: Sequence[Buffer], *, if_absent: bool = False) -> bool:
+        return await self._store(checked_key(key), BuffersSource(parts), if_absent)
+
+    async def put_file(self, key: str, fd: int, *, if_absent: bool = False) -> bool:
+        return await self._store(checked_key(key), FileSource(fd), if_absent)
+
+    async def stat(self, key: str) -> BlobInfo | None:
+        found = await self._sender.send(ask.Head(key=checked_key(key)))
+        return found.info if found else None
+
+    async def list(self, prefix: str = "") -> AsyncIterator[BlobInfo]:
+        page = await self._sender.send(ask.List(key=prefix))
+        while True:
+            for info in page.infos:
+                yield info
+            if page.after is None:
+                return
+            page = await self._sender.send(ask.List(key=prefix, after=page.after))
+
+    async def delete(self, keys: Collection[str]) -> None:
+        each = iter([checked_key(key) for key in keys])
+        pages = iter(lambda: tuple(islice(each, ask.DELETE_MAX)), ())
+        await _spread(pages, lambda page: self._sender.send(ask.Delete(keys=page)))
+
+    async def unfinished_uploads(self, prefix: str = "") -> AsyncIterator[ask.Upload]:
+        """Uploads in parts that killed writers left, and those that are under way."""
+        page = await self._sender.send(ask.ListUploads(key=prefix))
+        while True:
+            for upload in page.uploads:
+                yield upload
+            if page.after is None:
+                return
+            page = await self._sender.send(ask.ListUploads(key=prefix, after=page.after))
+
+    async def abort_uploads(self, uploads: Iterable[ask.Upload]) -> None:
+        """Drop what they hold. A writer that still lives fails."""
+        aborts = (ask.AbortUpload(key=u.key, upload_id=u.upload_id) for u in uploads)
+        await _spread(aborts, self._sender.send)
+
+    async def aclose(self) -> None:
+        await self._sender.aclose()
+        await self.on_close()
+
+    async def _download(self, key: str, start: int, length: int | None, target: Target) -> int:
+        """Bring what exists of the range to `target`; return how much that was."""
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                return await self._download_once(key, start, length, target)
+            except BlobChangedError:
+                if not tries_left:
+                    raise
+        raise AssertionError  # the loop returns or raises
+
+    async def _download_once(self, key: str, start: int, length: int | None, target: Target) -> int:
+        first_bytes = FIRST_BYTES if length is None else min(length, PART_BYTES)
+        async with self._room.take(first_bytes):
+            first = await self._sender.send(ask.Get(key=key, start=start, length=first_bytes))
+            end = max(first.size_bytes, start)
+            if length is not None:
+                end = min(end, start + length)
+            target.reserve(end - start)
+            await target.place(0, first.body)
+            begin = start + memoryview(first.body).nbytes
+            etag = first.etag
+            del first
+
+        async def fetch(at: int) -> None:
+            count = min(PART_BYTES, end - at)
+            async with self._room.take(count):
+                request = ask.Get(key=key, start=at, length=count, etag=etag)
+                await target.place(at - start, (await self._sender.send(request)).body)
+
+        await _spread(range(begin, end, PART_BYTES), fetch)
+        return end - start
+
+    async def _store(self, key: str, source: Source, if_absent: bool) -> bool:
+        if source.size_bytes > min(SINGLE_BYTES, self._room.size_bytes):
+            return await self._upload(key, source, if_absent)
+        writer = secrets.token_hex(16)
+        async with self._room.take(source.size_bytes):
+            body = await source.cut(0, source.size_bytes) if source.size_bytes else b""
+            return await self._sender.send(
+                ask.Put(key=key, body=body, writer=writer, if_absent=if_absent)
+            )
+
+    async def _upload(self, key: str, source: Source, if_absent: bool) -> bool:
+        part_bytes = max(PART_BYTES, -(-source.size_bytes // ask.PARTS_MAX))
+        if part_bytes > self._room.size_bytes:
+            raise LimitExceededError(
+                f"a blob of {source.size_bytes:,} bytes has parts of {part_bytes:,} bytes",
+                hint="raise s3_memory_mib (AFLOW_S3_MEMORY_MIB)",
+            )
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                return await self._upload_once(key, source, part_bytes, if_absent)
+            except UploadConflictError:
+                if not tries_left:
+                    raise
+        raise AssertionError  # the loop returns or raises
+
+    async def _upload_once(
+        self, key: str, source: Source, part_bytes: int, if_absent: bool
+    ) -> bool:
+        writer = secrets.token_hex(16)
+        upload_id = await self._sender.send(ask.BeginUpload(key=key, writer=writer))
+        starts = range(0, source.size_bytes, part_bytes)
+        parts = [""] * len(starts)
+
+        async def put(index: int) -> None:
+            count = min(part_bytes, source.size_bytes - starts[index])
+            async with self._room.take(count):
+                body = await source.cut(starts[index], count)
+                parts[index] = await self._sender.send(
+                    ask.PutPart(key=key, upload_id=upload_id, number=index + 1, body=body)
+                )
+
+        stored = False
+        try:
+            await _spread(range(len(starts)), put)
+            stored = await self._sender.send(
+                ask.FinishUpload(
+                    key=key,
+                    upload_id=upload_id,
+                    parts=tuple(parts),
+                    writer=writer,
+                    if_absent=if_absent,
+                )
+            )
+        finally:
+            if not stored:
+                await self._abort(ask.AbortUpload(key=key, upload_id=upload_id))
+        return stored
+
+    async def _abort(self, request: ask.AbortUpload) -> None:
+        """What cannot be aborted now is among `unfinished_uploads`."""
+        with suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(_ABORT_S):
+                await self._sender.send(request)
+
+
+async def _spread(items: Iterable[T], work: Callable[[T], Awaitable[object]]) -> None:
+    """Work on `items`, WIDTH at once; the first failure ends the others and is raised."""
+    left = iter(items)
+    chosen = list(islice(left, WIDTH))
+    if len(chosen) == 1:
+        await work(chosen[0])
+        return
+
+    async def work_on(item: T) -> None:
+        await work(item)
+        for another in left:
+            await work(another)
+
+    with _unwrapped():
+        async with asyncio.TaskGroup() as group:
+            for item in chosen:
+                group.create_task(work_on(item))
+
+
+@contextmanager
+def _unwrapped() -> Iterator[None]:
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from group.exceptions[0].__cause__
