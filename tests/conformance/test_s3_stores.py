@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from engine.config import Config
+from engine.stores.base import BlobStore
 from engine.stores.s3.store import S3BlobStore, open_s3
 from engine.testing.servers import ServerAddress
 from engine.testing.store_contract import BlobStoreContract
@@ -28,6 +29,17 @@ class _OnSeaweedFS(_S3Contract):
     def server(self, seaweedfs: ServerAddress) -> ServerAddress:
         return seaweedfs
 
+    async def test_a_list_is_in_order_of_key(self, store: BlobStore) -> None:
+        """SeaweedFS lists folder by folder, so it has a/b before a-b, unlike S3 itself."""
+        keys = ["a-b", "a.b/x", "a/b-c/d", "a/b/c", "b", "c/1", "c/10", "c/2", "A/z"]
+        for key in keys:
+            await store.put(key, (key.encode(),))
+        assert {info.key async for info in store.list()} == set(keys)
+        assert [info.key async for info in store.list("c/1")] == ["c/1", "c/10"]
+        assert [info.key async for info in store.list("a/")] == ["a/b/c", "a/b-c/d"]
+        assert [info.key async for info in store.list("nothing/here")] == []
+        assert [i.size_bytes async for i in store.list("b")] == [1]
+
 
 class TestObstoreOnSeaweedFS(_OnSeaweedFS):
     client = "obstore"
@@ -43,3 +55,6 @@ class TestObstoreOnMoto(_S3Contract):
     @pytest.fixture
     def server(self, moto: ServerAddress) -> ServerAddress:
         return moto
+
+    # moto takes no notice of the condition when an upload in parts is completed.
+    test_of_many_writers_of_a_large_blob_one_wins = None  # type: ignore[assignment]  # not collected
