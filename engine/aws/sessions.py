@@ -34,10 +34,11 @@ class Credentials(Struct, frozen=True):
 
 
 class Location(Struct, frozen=True):
-    """Where a service answers."""
+    """Where a service answers. `ca_bundle` is the file of certificates to trust, if set."""
 
     region: str
     endpoint_url: str
+    ca_bundle: str | None
 
     @property
     def is_aws(self) -> bool:
@@ -90,10 +91,14 @@ class AwsSession:
     async def location(self, service: str) -> Location:
         """Where `service` is, by our settings, else by the SDK's variables, files and rules."""
         meta = (await self.client(service)).meta
-        return Location(meta.region_name, meta.endpoint_url)
+        ca_bundle = self._config.s3_ca_bundle or self._session._session.get_config_variable(
+            "ca_bundle"
+        )
+        return Location(meta.region_name, meta.endpoint_url, ca_bundle)
 
     async def aclose(self) -> None:
         self._clients.clear()
+        self._credentials = None
         await self._stack.aclose()
 
     async def _sdk_session(self) -> Any:  # Any: as above

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from engine.aws.errors import Answer, error_of, parse_answer
@@ -58,7 +59,13 @@ class RustSender:
         return await self._sdk.send(request)
 
     async def aclose(self) -> None:
+        if self._store is None:
+            return
+        from obstore.store import MemoryStore  # noqa: PLC0415  # it is there already
+
         self._store = None
+        for _ in range(3):  # obstore's threads close a dropped store's sockets when next awake
+            await MemoryStore().put_async("wake", b"")
 
     async def _get(self, request: ask.Get) -> ask.Fetched:
         doing = f"read {self._place.show(request.key)}"
@@ -112,7 +119,8 @@ class RustSender:
             async with self._opening:
                 if self._store is None:
                     await self._session.credentials()  # so that their lack is told as what it is
-                    self._store = self._open(await self._session.location("s3"))
+                    location = await self._session.location("s3")
+                    self._store = await asyncio.to_thread(self._open, location)
         return self._store
 
     def _open(self, location: Location) -> Any:  # Any: as above
@@ -121,7 +129,7 @@ class RustSender:
         return S3Store(
             self._place.bucket,
             config=_store_options(self._config, location, self._place.bucket),
-            client_options=_client_options(self._config),
+            client_options=_client_options(self._config, location.ca_bundle),
             retry_config={"max_retries": 0},
             credential_provider=self._credential,
         )
@@ -163,12 +171,15 @@ def _store_options(config: Config, location: Location, bucket: str) -> "S3Config
     return options
 
 
-def _client_options(config: Config) -> "ClientConfig":
+def _client_options(config: Config, ca_bundle: str | None) -> "ClientConfig":
     options: ClientConfig = {
         "allow_http": True,
         "connect_timeout": timedelta(seconds=CONNECT_S),
         "timeout": timedelta(hours=1),  # callers know how long each request may take
+        "pool_idle_timeout": timedelta(seconds=20),  # S3 closes idle connections soon after
     }
+    if ca_bundle:
+        options["root_certificate"] = Path(ca_bundle).read_bytes()
     if config.s3_proxy:
         options["proxy_url"] = config.s3_proxy
     return options
