@@ -91,9 +91,8 @@ class AwsSession:
     async def location(self, service: str) -> Location:
         """Where `service` is, by our settings, else by the SDK's variables, files and rules."""
         meta = (await self.client(service)).meta
-        ca_bundle = self._config.s3_ca_bundle or self._session._session.get_config_variable(
-            "ca_bundle"
-        )
+        core = self._session._session  # what aioboto3 wraps
+        ca_bundle = self._config.s3_ca_bundle or core.get_config_variable("ca_bundle")
         return Location(meta.region_name, meta.endpoint_url, ca_bundle)
 
     async def aclose(self) -> None:

@@ -30,7 +30,8 @@ class Pace(Struct, frozen=True):
     """How hard to try.
 
     `first_s` is the patience with a server that never answered yet: most likely the endpoint is
-    wrong. `slowest_bytes_s` is the slowest transfer that is still taken to be alive.
+    wrong. `slowest_bytes_s` is the slowest transfer that is still taken to be alive, `patience` a
+    factor of the time that a server has beside that. `retries_s` refills the budget of `burst`.
     """
 
     concurrency: int = 64
@@ -39,6 +40,7 @@ class Pace(Struct, frozen=True):
     backoff_s: float = 0.05
     backoff_max_s: float = 5.0
     slowest_bytes_s: float = 64 * 1024
+    patience: float = 1.0
     burst: float = 50.0
     retries_s: float = 10.0
 
@@ -51,16 +53,16 @@ def paced(
     sender: Sender, pace: Pace, *, jitter: Callable[[], float] = random.random
 ) -> "RetryingSender":
     """`sender` with all limits; `jitter` returns numbers of 0 to 1."""
-    limited = LimitedSender(TimedSender(sender, pace.slowest_bytes_s), pace.concurrency)
+    limited = LimitedSender(TimedSender(sender, pace), pace.concurrency)
     return RetryingSender(limited, pace, jitter)
 
 
 class TimedSender:
     """Gives up a request that takes longer than the server's time and that of its bytes."""
 
-    def __init__(self, inner: Sender, slowest_bytes_s: float) -> None:
+    def __init__(self, inner: Sender, pace: Pace) -> None:
         self._inner = inner
-        self._slowest_bytes_s = slowest_bytes_s
+        self._pace = pace
 
     async def send(self, request: Request[R]) -> R:
         """See `requests.Sender`.
@@ -68,12 +70,15 @@ class TimedSender:
         Raises:
             StoreUnavailableError: it took too long.
         """
-        patience_s = request.server_s + request.flight_bytes / self._slowest_bytes_s
+        patience_s = self._pace.patience * request.server_s
+        patience_s += request.flight_bytes / self._pace.slowest_bytes_s
         try:
             async with asyncio.timeout(patience_s):
                 return await self._inner.send(request)
         except TimeoutError:
-            raise StoreUnavailableError(f"no answer in {patience_s:.0f} s") from None
+            name = type(request).__name__.lower()
+            problem = f"cannot {name} {request.key}: no answer in {patience_s:.1f} s"
+            raise StoreUnavailableError(problem) from None
 
     async def aclose(self) -> None:
         await self._inner.aclose()

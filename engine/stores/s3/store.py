@@ -63,7 +63,12 @@ _ABORT_S = 5.0
 
 
 def open_s3(
-    url: str, config: Config, *, session: AwsSession | None = None, room: Room | None = None
+    url: str,
+    config: Config,
+    *,
+    session: AwsSession | None = None,
+    room: Room | None = None,
+    pace: Pace | None = None,
 ) -> "S3BlobStore":
     """The store at `url`, `s3://bucket/prefix`. Asks nothing of S3 yet; see `check`.
 
@@ -72,6 +77,7 @@ def open_s3(
         config: the s3_... settings.
         session: one to share with others, closed by its owner; default: one of the store's own.
         room: memory to share with others; default: s3_memory_mib of the store's own.
+        pace: how hard to try; default: by the settings.
 
     Raises:
         ConfigError: `url` is no place in S3.
@@ -82,7 +88,7 @@ def open_s3(
     if config.s3_client != "aioboto3":
         sender = RustSender(place, aws, config, sender)
     store = S3BlobStore(
-        paced(sender, Pace.of(config)), place, room or Room(config.s3_memory_mib * MIB)
+        paced(sender, pace or Pace.of(config)), place, room or Room(config.s3_memory_mib * MIB)
     )
     if session is None:
         store.on_close = aws.aclose
@@ -100,7 +106,7 @@ class S3BlobStore:
         self.place = place
         self.on_close: Callable[[], Awaitable[None]] = _nothing
         self._sender = sender
-        self._room = room
+        self.room = room
 
     async def check(self) -> None:
         """Ask S3 for anything at all.
@@ -182,7 +188,7 @@ class S3BlobStore:
 
     async def _download_once(self, key: str, start: int, length: int | None, target: Target) -> int:
         first_bytes = FIRST_BYTES if length is None else min(length, PART_BYTES)
-        async with self._room.take(first_bytes):
+        async with self.room.take(first_bytes):
             first = await self._sender.send(ask.Get(key=key, start=start, length=first_bytes))
             end = max(first.size_bytes, start)
             if length is not None:
@@ -195,7 +201,7 @@ class S3BlobStore:
 
         async def fetch(at: int) -> None:
             count = min(PART_BYTES, end - at)
-            async with self._room.take(count):
+            async with self.room.take(count):
                 request = ask.Get(key=key, start=at, length=count, etag=etag)
                 await target.place(at - start, (await self._sender.send(request)).body)
 
@@ -203,10 +209,10 @@ class S3BlobStore:
         return end - start
 
     async def _store(self, key: str, source: Source, if_absent: bool) -> bool:
-        if source.size_bytes > min(SINGLE_BYTES, self._room.size_bytes):
+        if source.size_bytes > min(SINGLE_BYTES, self.room.size_bytes):
             return await self._upload(key, source, if_absent)
         writer = secrets.token_hex(16)
-        async with self._room.take(source.size_bytes):
+        async with self.room.take(source.size_bytes):
             body = await source.cut(0, source.size_bytes) if source.size_bytes else b""
             return await self._sender.send(
                 ask.Put(key=key, body=body, writer=writer, if_absent=if_absent)
@@ -214,7 +220,7 @@ class S3BlobStore:
 
     async def _upload(self, key: str, source: Source, if_absent: bool) -> bool:
         part_bytes = max(PART_BYTES, -(-source.size_bytes // ask.PARTS_MAX))
-        if part_bytes > self._room.size_bytes:
+        if part_bytes > self.room.size_bytes:
             raise LimitExceededError(
                 f"a blob of {source.size_bytes:,} bytes has parts of {part_bytes:,} bytes",
                 hint="raise s3_memory_mib (AFLOW_S3_MEMORY_MIB)",
@@ -237,7 +243,7 @@ class S3BlobStore:
 
         async def put(index: int) -> None:
             count = min(part_bytes, source.size_bytes - starts[index])
-            async with self._room.take(count):
+            async with self.room.take(count):
                 body = await source.cut(starts[index], count)
                 parts[index] = await self._sender.send(
                     ask.PutPart(key=key, upload_id=upload_id, number=index + 1, body=body)
