@@ -89,7 +89,9 @@ class SdkSender:
                 return None
             raise error_of(error.answer, doing=doing) from error.__cause__
         info = BlobInfo(request.key, found["ContentLength"], _microseconds(found["LastModified"]))
-        return ask.Found(info, found["Metadata"].get(WRITER, ""))
+        # S3 gives names of metadata in lower case, others as they like.
+        writers = [value for name, value in found["Metadata"].items() if name.lower() == WRITER]
+        return ask.Found(info, *writers)
 
     async def _get(self, request: ask.Get) -> ask.Fetched:
         doing = self._doing("read", request)
@@ -116,7 +118,11 @@ class SdkSender:
             "ChecksumAlgorithm": "SHA256",
             "Metadata": {WRITER: request.writer},
         }
-        return await self._unless_taken(doing, "put_object", options, request.if_absent)
+        if await self._unless_taken(doing, "put_object", options, request.if_absent):
+            return True
+        # aiohttp sends a PUT again by itself when a kept connection breaks: it may be our blob.
+        found = await self._head(ask.Head(key=request.key))
+        return found is not None and found.writer == request.writer
 
     async def _unless_taken(
         self, doing: str, operation: str, options: _Options, if_absent: bool
@@ -269,9 +275,9 @@ class _RefusedError(Exception):
 def _answer_of(response: _Options) -> Answer:
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     facts = response.get("Error", {})
-    code = str(facts.get("Code", ""))
+    code = str(facts.get("Code") or "")
     # The SDK makes a code of the status where the server gave none.
-    return Answer(status, "" if code.isdecimal() else code, str(facts.get("Message", "")))
+    return Answer(status, "" if code.isdecimal() else code, str(facts.get("Message") or ""))
 
 
 def _encryption(config: Config) -> _Options:

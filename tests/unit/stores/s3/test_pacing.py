@@ -166,8 +166,33 @@ def test_a_cancelled_waiter_leaves_its_turn_to_the_next() -> None:
 
 
 def test_the_budget_of_retries_is_refilled_by_time_and_by_success() -> None:
-    budget = RetryBudget(burst=2, per_s=1)
-    assert [budget.wait_s(0.0) for _ in range(4)] == [0, 0, 1, 2]
-    assert budget.wait_s(10.0) == 0
-    budget.earn()
-    assert [budget.wait_s(10.0) for _ in range(3)] == [0, 0, 1]
+    async def scenario() -> list[float]:
+        clock = asyncio.get_running_loop().time
+        budget = RetryBudget(burst=2, per_s=1)
+        taken_at = []
+        for _ in range(4):
+            assert await budget.take(10)
+            taken_at.append(clock())
+        assert not await budget.take(0.5)
+        budget.earn()
+        assert await budget.take(0.1)
+        return taken_at
+
+    assert run(scenario()) == pytest.approx([0, 0, 1, 2])
+
+
+def test_a_success_lets_the_next_retry_go_at_once() -> None:
+    async def scenario() -> float:
+        budget = RetryBudget(burst=1, per_s=0.01)
+        assert await budget.take(1)
+        async with asyncio.TaskGroup() as group:
+            waiters = [group.create_task(budget.take(1000)) for _ in range(3)]
+            await asyncio.sleep(5)
+            waiters[0].cancel()
+            await asyncio.sleep(0)
+            budget.earn()
+            await waiters[1]
+            budget.earn()
+        return asyncio.get_running_loop().time()
+
+    assert run(scenario()) == 5
