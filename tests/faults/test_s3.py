@@ -114,7 +114,7 @@ async def test_r06_of_many_conditional_puts_one_wins_though_replies_are_lost(
 async def test_r06_when_all_fails_the_error_names_the_key_and_the_time(
     client: str, s3_url: str, seaweedfs: ServerAddress
 ) -> None:
-    pace = Pace(deadline_s=0.5, patience=0.01, backoff_s=0.01, backoff_max_s=0.05)
+    pace = Pace(deadline_s=0.5, patience=0.01, backoff_s=0.01, slowest_bytes_s=1e9)
     async with fault_proxy(seaweedfs.endpoint_url, Faults(1.0, (*FATAL, "silent"))) as url:
         store = open_s3(s3_url, Config(s3_client=client, s3_endpoint_url=url), pace=pace)
         with pytest.raises(StoreGaveUpError) as caught:

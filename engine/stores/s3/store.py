@@ -55,8 +55,11 @@ PART_BYTES = 8 * MIB
 FIRST_BYTES = 2 * MIB
 """What is asked for of a blob of unknown size: one request for most of them."""
 
-WIDTH = 16
-"""Parts of one blob on their way at once."""
+RANGE_BYTES = 4 * MIB
+UPLOADS, DOWNLOADS = 6, 12
+"""Parts and ranges of one blob on their way at once: 48 MiB."""
+
+_DELETES = 8
 
 _TRIES = 4  # of what another writer of the same key may undo
 _ABORT_S = 5.0
@@ -155,7 +158,7 @@ class S3BlobStore:
     async def delete(self, keys: Collection[str]) -> None:
         each = iter([checked_key(key) for key in keys])
         pages = iter(lambda: tuple(islice(each, ask.DELETE_MAX)), ())
-        await _spread(pages, lambda page: self._sender.send(ask.Delete(keys=page)))
+        await _spread(pages, lambda page: self._sender.send(ask.Delete(keys=page)), _DELETES)
 
     async def unfinished_uploads(self, prefix: str = "") -> AsyncIterator[ask.Upload]:
         """Uploads in parts that killed writers left, and those that are under way."""
@@ -170,7 +173,7 @@ class S3BlobStore:
     async def abort_uploads(self, uploads: Iterable[ask.Upload]) -> None:
         """Drop what they hold. A writer that still lives fails."""
         aborts = (ask.AbortUpload(key=u.key, upload_id=u.upload_id) for u in uploads)
-        await _spread(aborts, self._sender.send)
+        await _spread(aborts, self._sender.send, _DELETES)
 
     async def aclose(self) -> None:
         await self._sender.aclose()
@@ -187,7 +190,7 @@ class S3BlobStore:
         raise AssertionError  # the loop returns or raises
 
     async def _download_once(self, key: str, start: int, length: int | None, target: Target) -> int:
-        first_bytes = FIRST_BYTES if length is None else min(length, PART_BYTES)
+        first_bytes = FIRST_BYTES if length is None else min(length, RANGE_BYTES)
         async with self.room.take(first_bytes):
             first = await self._sender.send(ask.Get(key=key, start=start, length=first_bytes))
             end = max(first.size_bytes, start)
@@ -200,12 +203,12 @@ class S3BlobStore:
             del first
 
         async def fetch(at: int) -> None:
-            count = min(PART_BYTES, end - at)
+            count = min(RANGE_BYTES, end - at)
             async with self.room.take(count):
                 request = ask.Get(key=key, start=at, length=count, etag=etag)
                 await target.place(at - start, (await self._sender.send(request)).body)
 
-        await _spread(range(begin, end, PART_BYTES), fetch)
+        await _spread(range(begin, end, RANGE_BYTES), fetch, DOWNLOADS)
         return end - start
 
     async def _store(self, key: str, source: Source, if_absent: bool) -> bool:
@@ -251,7 +254,7 @@ class S3BlobStore:
 
         stored = False
         try:
-            await _spread(range(len(starts)), put)
+            await _spread(range(len(starts)), put, UPLOADS)
             stored = await self._sender.send(
                 ask.FinishUpload(
                     key=key,
@@ -273,10 +276,10 @@ class S3BlobStore:
                 await self._sender.send(request)
 
 
-async def _spread(items: Iterable[T], work: Callable[[T], Awaitable[object]]) -> None:
-    """Work on `items`, WIDTH at once; the first failure ends the others and is raised."""
+async def _spread(items: Iterable[T], work: Callable[[T], Awaitable[object]], width: int) -> None:
+    """Work on `items`, `width` at once; the first failure ends the others and is raised."""
     left = iter(items)
-    chosen = list(islice(left, WIDTH))
+    chosen = list(islice(left, width))
     if len(chosen) == 1:
         await work(chosen[0])
         return
