@@ -34,7 +34,7 @@ class Faults:
             comes in pieces. "silent": nothing is done and nothing ever said.
         seed: of the choices; requests that race may swap theirs.
 
-    `requests` counts all that came; `by_kind` those that failed.
+    `requests` counts all that came, `by_kind` those that failed; `heads` has the heads of all.
     """
 
     share: float
@@ -42,6 +42,7 @@ class Faults:
     seed: int = 0
     requests: int = 0
     by_kind: dict[str, int] = field(default_factory=dict)
+    heads: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
@@ -104,6 +105,7 @@ class _Proxy:
         if _fields(head).get("expect", "").lower() == "100-continue":
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request = _without_expect(head) + await _read_body(reader, _fields(head))
+        self._faults.heads.append(head.decode("latin-1").lower())
         kind = self._faults.choose()
         if ":" in kind:
             writer.write(_refusal(kind, head))

@@ -7,9 +7,9 @@ import pytest
 from engine.config import Config
 from engine.stores.base import BlobStore
 from engine.stores.s3.store import S3BlobStore, open_s3
+from engine.testing.blob_contract import BlobStoreContract
 from engine.testing.s3 import MemorySender
 from engine.testing.servers import ServerAddress
-from engine.testing.store_contract import BlobStoreContract
 from tests.unit.stores.s3.stores import store_over
 
 

@@ -95,7 +95,8 @@ def test_the_strongest_layer_that_has_a_key_gives_its_value(
 @settings(deadline=None)
 @given(layers)
 def test_a_layer_below_changes_nothing_that_is_set_above(values: list[dict[str, object]]) -> None:
-    all_set = Layer("top", {k: getattr(Config(), k) or "/m" for k in SETTINGS})
+    defaults = {k: getattr(Config(), k) for k in SETTINGS}
+    all_set = Layer("top", {k: "http://any" if v is None else v for k, v in defaults.items()})
 
     alone, above = merge([all_set]), merge([all_set, *(Layer("below", v) for v in values)])
 
