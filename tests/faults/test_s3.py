@@ -249,6 +249,19 @@ async def test_r06_what_trying_again_cannot_mend_takes_one_request(
 
 
 @CLIENTS
+async def test_r06_a_look_that_is_refused_says_why_though_its_answer_has_no_body(
+    client: str, s3_url: str, seaweedfs: ServerAddress
+) -> None:
+    faults = Faults(1.0, ("400:ExpiredToken",))
+    async with fault_proxy(seaweedfs.endpoint_url, faults) as url:
+        store = open_s3(s3_url, Config(s3_client=client, s3_endpoint_url=url))
+        with pytest.raises(StoreDeniedError, match="ExpiredToken"):
+            await store.stat("k")
+        await store.aclose()
+    assert faults.requests == 2
+
+
+@CLIENTS
 async def test_r06_a_bucket_that_is_not_there_is_told_by_the_first_read(client: str) -> None:
     store = open_s3("s3://no-such-bucket", Config(s3_client=client))
     with pytest.raises(StoreSettingError, match="NoSuchBucket"):

@@ -26,7 +26,9 @@ from engine.errors import (
     BlobChangedError,
     BlobNotFoundError,
     LimitExceededError,
+    StoreDeniedError,
     StoreError,
+    StoreSettingError,
     UploadConflictError,
 )
 from engine.stores.base import BlobInfo, Buffer
@@ -143,7 +145,11 @@ class S3BlobStore:
         return await self._store(checked_key(key), FileSource(fd), if_absent)
 
     async def stat(self, key: str) -> BlobInfo | None:
-        found = await self._sender.send(ask.Head(key=checked_key(key)))
+        try:
+            found = await self._sender.send(ask.Head(key=checked_key(key)))
+        except (StoreDeniedError, StoreSettingError):
+            await self.check()  # the answer to a HEAD has no body that says why
+            raise
         return found.info if found else None
 
     async def list(self, prefix: str = "") -> AsyncIterator[BlobInfo]:
