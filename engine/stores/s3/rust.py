@@ -33,7 +33,7 @@ ten minutes left."""
 
 
 class RustSender:
-    """`session` and `sdk`, which sends what this does not, are the caller's to close."""
+    """`session` is the caller's to close; `sdk` sends what this does not."""
 
     def __init__(
         self, place: S3Place, session: AwsSession, config: Config, sdk: ask.Sender
@@ -60,13 +60,8 @@ class RustSender:
         return await self._sdk.send(request)
 
     async def aclose(self) -> None:
-        if self._store is None:
-            return
-        from obstore.store import MemoryStore  # noqa: PLC0415  # it is there already
-
         self._store = None
-        for _ in range(3):  # obstore's threads close a dropped store's sockets when next awake
-            await MemoryStore().put_async("wake", b"")
+        await self._sdk.aclose()
 
     async def _get(self, request: ask.Get) -> ask.Fetched:
         doing = f"read {self._place.show(request.key)}"
