@@ -50,12 +50,20 @@ class Audit:
         layout: the datastore.
         metadata: the database's file.
         read_data: hash every blob; see BlobCheck.
+        blobs: how blobs are looked at, if they do not lie in the layout.
     """
 
-    def __init__(self, layout: Layout, metadata: Path, *, read_data: bool = False) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        metadata: Path,
+        *,
+        read_data: bool = False,
+        blobs: BlobCheck | None = None,
+    ) -> None:
         self._layout = layout
         self._index = _Index(metadata, layout)
-        self._blobs = BlobCheck(layout.blob_directory(), read_data=read_data)
+        self._blobs = blobs or BlobCheck(layout.blob_directory(), read_data=read_data)
         self.runs = 0
 
     def damages(self) -> Iterator[Damage]:

@@ -13,6 +13,7 @@ from engine.scheduler.journal import (
 )
 from engine.stores.manifest import outline
 from engine.stores.metadata.base import Fact, RunEnd, RunRecord, TaskRecord
+from engine.stores.remote.named import There
 
 
 def fact_of(offset: int, payload: bytes) -> Fact | None:
@@ -49,14 +50,15 @@ def record_of(began: RunBeganRecord) -> RunRecord:
     )
 
 
-def named_in(payload: bytes) -> Sequence[tuple[bytes, bool]]:
-    """As `journal.manifests_in`; each with whether a run that was committed names the same."""
+def named_in(payload: bytes) -> Sequence[tuple[bytes, There]]:
+    """As `journal.manifests_in`; each with what is known of where its blobs are."""
     match decode(payload):
         case RunBeganRecord(parameters=parameters, code=code, origin_run_id=origin):
             package = code.get("package")
-            return [(parameters, origin is not None), *([(package, False)] if package else [])]
+            packages = [(package, There.LIKELY)] if package else []
+            return [(parameters, There.CERTAIN if origin else There.UNKNOWN), *packages]
         case SucceededRecord(manifest=manifest, reused=reused):
-            return [(manifest, reused)]
+            return [(manifest, There.CERTAIN if reused else There.UNKNOWN)]
         case _:
             return ()
 

@@ -17,8 +17,9 @@ from engine.stores.metadata.base import MetadataStore
 from engine.stores.metadata.rebuild import Decoder
 from engine.stores.remote.downloads import Downloads
 from engine.stores.remote.keys import JOURNAL, LOG
+from engine.stores.remote.named import Named
 from engine.stores.remote.pulling import Pulling, extent
-from engine.stores.remote.shipper import Growing, Named, Shipment, Shipper
+from engine.stores.remote.shipper import Growing, Shipment, Shipper
 from engine.stores.remote.uploads import Uploads
 from engine.stores.threads import in_thread
 
