@@ -14,7 +14,7 @@ import pytest
 
 from engine import client
 from engine.cli import times
-from engine.cli.removal import manifest_in
+from engine.scheduler.journal import manifests_in
 from engine.cli.status import StepSum
 from engine.errors import RunHeldError
 from engine.runtime import Engine, RunOptions
@@ -146,7 +146,7 @@ async def test_r10_gc_removes_nothing_that_is_needed_however_the_clock_is_set(
     with Lease.acquire(lock, run=f"Large/{finished.run_id}", since_us=now_us):
         alive = survey(layout).alive
         assert [str(a.run) for a in alive] == [f"Large/{finished.run_id}"]
-    done = collect(layout, Request(manifest_in, now_us=now_us, grace_us=0))
+    done = collect(layout, Request(manifests_in, now_us=now_us, grace_us=0))
     assert done.blobs == 0
     assert needed
     assert sorted(path.name for path in layout.blobs.glob("??/*")) == needed

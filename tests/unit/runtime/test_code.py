@@ -21,7 +21,7 @@ from engine.scheduler.journal import manifests_in
 from engine.stores.artifacts import save_values
 from engine.stores.base import Buffer
 from engine.stores.directory import BlobDirectory
-from engine.stores.fsck import check
+from engine.stores.fsck import BlobCheck, Damage
 from engine.stores.gc import Request, RunName, collect, digests_of
 from engine.stores.journals import JournalReader
 from engine.stores.manifest import Entries, FileIdentity, Manifest
@@ -206,6 +206,11 @@ def test_a_damaged_index_is_made_again(project: Path, stores: Stores) -> None:
     assert index.read_bytes() == sound
 
 
+def damages(manifests: Sequence[Manifest], stores: Stores) -> list[Damage]:
+    check = BlobCheck(stores.blobs)
+    return [damage for manifest in manifests for damage in check.damages(manifest, "journal")]
+
+
 async def test_gc_keeps_the_code_of_every_run_and_fsck_and_du_know_it(
     project: Path, datastore: Path, stores: Stores
 ) -> None:
@@ -218,10 +223,10 @@ async def test_gc_keeps_the_code_of_every_run_and_fsck_and_du_know_it(
     collect(stores.layout, Request(manifests_in, now_us=2**60, grace_us=0))
     assert stores.blobs.exists(digest)
     assert bytes.fromhex(digest) in digests_of(stores.layout, run, manifests_in)
-    assert list(check(manifests, stores.blobs)) == []
+    assert damages(manifests, stores) == []
 
     os.unlink(stores.blobs.path(digest))
-    (damage,) = check(manifests, stores.blobs)
+    (damage,) = damages(manifests, stores)
     assert (damage.kind, damage.used_by) == ("missing", f"{run}/_code/0/package")
     with pytest.raises(BlobNotFoundError):
         await (await aio.Run(str(run)).code).data()  # type: ignore[union-attr]  # it has one
