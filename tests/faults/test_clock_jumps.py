@@ -14,12 +14,11 @@ import pytest
 
 from engine import client
 from engine.cli import times
-from engine.scheduler.journal import manifests_in
 from engine.cli.status import StepSum
 from engine.errors import RunHeldError
 from engine.runtime import Engine, RunOptions
 from engine.runtime.clock import Clocks, wall_us
-from engine.scheduler.journal import decode
+from engine.scheduler.journal import decode, manifests_in
 from engine.scheduler.progress import RunEvent, TaskDone
 from engine.stores.gc import Request, collect, survey
 from engine.stores.journals import JournalReader
