@@ -80,7 +80,7 @@ class Recorder:
         """Write batches, at most one every FLUSH_EVERY_S seconds, until closed.
 
         What is refused is tried again with the next batch, for a full disk may have room again; but
-        the first batch must be taken, and in the end all.
+        the first facts must be taken, and in the end all.
 
         Args:
             give_up: told why, once, if something cannot be written. The error is raised when
@@ -101,7 +101,7 @@ class Recorder:
     async def _write(self) -> None:
         await self._wake.wait()
         self._wake.clear()
-        await self._flush()
+        await self._flush_facts()
         while not self._closing.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(FLUSH_EVERY_S):
@@ -143,6 +143,12 @@ class Recorder:
         return True
 
     async def _flush(self) -> None:
+        await self._flush_facts()
+        self.flush_lines()
+        if self._refusal is not None:
+            raise self._refusal
+
+    async def _flush_facts(self) -> None:
         run = self._record if self._run_changed else None
         batch, self._tasks, self._run_changed = self._tasks, {}, False
         try:
@@ -155,9 +161,6 @@ class Recorder:
             self._tasks = {**batch, **self._tasks}
             self._run_changed = self._run_changed or run is not None
             raise
-        self.flush_lines()
-        if self._refusal is not None:
-            raise self._refusal
 
     def _note_task(self, event: TaskLaunched | TaskDone | TaskAttemptFailed) -> None:
         key = event.task
