@@ -35,11 +35,17 @@ def _one_of(*choices: str) -> Callable[[object], object]:
     return read
 
 
-def _count(value: object) -> int:
-    number = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise WrongValueError("a whole number of at least 1")
-    return number
+def _at_least(least: int) -> Callable[[object], object]:
+    def read(value: object) -> int:
+        number = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+        if not isinstance(number, int) or isinstance(number, bool) or number < least:
+            raise WrongValueError(f"a whole number of at least {least}")
+        return number
+
+    return read
+
+
+_count = _at_least(1)
 
 
 def _truth(value: object) -> bool:
@@ -77,7 +83,7 @@ _S3: Mapping[str, Setting] = {
         "what moves the bytes: auto, obstore or aioboto3", _one_of("auto", "obstore", "aioboto3")
     ),
     "s3_concurrency": Setting("the most requests to S3 at once", _count),
-    "s3_memory_mib": Setting("the most MiB on their way to and from S3 at once", _count),
+    "s3_memory_mib": Setting("the most MiB on their way to and from S3 at once", _at_least(16)),
     "s3_deadline_s": Setting("how many seconds a request to S3 is tried again", _count),
 }
 

@@ -1,7 +1,9 @@
 """R-06 at the store: S3 that fails, is slow, cuts off or says nothing; and wrong settings."""
 
 import asyncio
+import os
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -202,7 +204,6 @@ WRONG_SETTINGS = [
 ]
 WRONG_ANSWERS = [
     Wrong({"403": "ExpiredToken"}, StoreDeniedError, "ExpiredToken", "log in again"),
-    Wrong({"403": "RequestTimeTooSkewed"}, StoreDeniedError, "RequestTimeTooSkewed", "clock"),
     Wrong({"301": "PermanentRedirect"}, StoreSettingError, "PermanentRedirect", "s3_region"),
     Wrong({"400": "AuthorizationHeaderMalformed"}, StoreSettingError, "Malformed", "s3_region"),
     Wrong({"404": "NoSuchBucket"}, StoreSettingError, "NoSuchBucket", "create the bucket"),
@@ -246,6 +247,56 @@ async def test_r06_what_trying_again_cannot_mend_takes_one_request(
     assert wrong.says in error.message
     assert wrong.hint in str(error.hint)
     assert faults.requests == 1
+
+
+@CLIENTS
+async def test_r10_a_clock_that_is_off_is_told_with_what_to_do(
+    client: str, s3_url: str, seaweedfs: ServerAddress
+) -> None:
+    faults = Faults(1.0, ("403:RequestTimeTooSkewed",))
+    async with fault_proxy(seaweedfs.endpoint_url, faults) as url:
+        error = await _write_error(open_s3(s3_url, Config(s3_client=client, s3_endpoint_url=url)))
+    assert isinstance(error, StoreDeniedError)
+    assert "clock" in str(error.hint)
+    assert faults.requests == 1
+
+
+WRITER = """
+import asyncio, os, sys
+from engine.config import load
+from engine.stores.s3.store import open_s3
+
+async def main():
+    file = os.open(sys.argv[2], os.O_RDONLY)
+    await open_s3(sys.argv[1], load()).put_file("blobs/big", file, if_absent=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_r06_a_writer_killed_in_an_upload_leaves_no_blob_but_an_upload_to_drop(
+    s3_url: str, seaweedfs: ServerAddress, tmp_path: Path
+) -> None:
+    (tmp_path / "big").write_bytes(bytes(100 * MIB))
+    faults = Faults(0.0)
+    async with fault_proxy(seaweedfs.endpoint_url, faults) as url:
+        environment = {**os.environ, "AFLOW_S3_ENDPOINT_URL": url, "AFLOW_S3_CONCURRENCY": "1"}
+        writer = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", WRITER, s3_url, str(tmp_path / "big")), env=environment
+        )
+        while not any("partnumber=3" in head for head in faults.heads):
+            assert writer.returncode is None
+            await asyncio.sleep(0.01)
+        writer.kill()
+        await writer.wait()
+    store = open_s3(s3_url, Config())
+    assert await store.stat("blobs/big") is None
+    left = [upload async for upload in store.unfinished_uploads("blobs/")]
+    assert [upload.key for upload in left] == ["blobs/big"]
+    await store.abort_uploads(left)
+    assert [upload async for upload in store.unfinished_uploads()] == []
+    assert [info async for info in store.list()] == []
+    await store.aclose()
 
 
 @CLIENTS

@@ -50,7 +50,7 @@ VALUES: Mapping[str, st.SearchStrategy[object]] = {
     "s3_requester_pays": st.booleans(),
     "s3_client": st.sampled_from(["auto", "obstore", "aioboto3"]),
     "s3_concurrency": st.integers(1, 1000),
-    "s3_memory_mib": st.integers(1, 10_000),
+    "s3_memory_mib": st.integers(16, 10_000),
     "s3_deadline_s": st.integers(1, 10_000),
 }
 layers = st.lists(
