@@ -58,8 +58,8 @@ FIRST_BYTES = 2 * MIB
 """What is asked for of a blob of unknown size: one request for most of them."""
 
 RANGE_BYTES = 4 * MIB
-UPLOADS, DOWNLOADS = 6, 12
-"""Parts and ranges of one blob on their way at once: 48 MiB."""
+UPLOADS, DOWNLOADS = 4, 8
+"""Parts and ranges of one blob on their way at once: 32 MiB."""
 
 _DELETES = 8
 
