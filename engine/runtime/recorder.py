@@ -28,6 +28,8 @@ from engine.stores.metadata.base import MetadataStore, RunRecord, TaskRecord
 
 FLUSH_EVERY_S = 0.1
 LAST_TRIES = 3
+REFUSED_MAX_S = 30.0
+"""A disk may have room again after so long; beyond it the run ends, and says why."""
 WAITING_MAX = 100_000
 """Tasks and pieces of output that wait for a store that refuses them."""
 
@@ -50,6 +52,7 @@ class Recorder:
         self._tasks: dict[TaskKey, TaskRecord] = {}
         self._lines: list[TaskOutput] = []
         self._refusal: StoreError | None = None
+        self._refused_s = 0.0  # since when, by the loop's clock; 0 if nothing is refused
         self._wake = asyncio.Event()
         self._closing = asyncio.Event()
 
@@ -133,13 +136,18 @@ class Recorder:
         Raises:
             StoreError: to try again is of no use, or too much is waiting.
         """
+        now_s = asyncio.get_running_loop().time()
         try:
             await self._flush()
         except StoreError as error:
-            if not error.retryable or len(self._lines) + len(self._tasks) > WAITING_MAX:
+            self._refused_s = self._refused_s or now_s
+            is_long = now_s - self._refused_s > REFUSED_MAX_S
+            is_much = len(self._lines) + len(self._tasks) > WAITING_MAX
+            if not error.retryable or is_long or is_much:
                 raise
             self._wake.set()
             return False
+        self._refused_s = 0.0
         return True
 
     async def _flush(self) -> None:
