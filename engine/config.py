@@ -74,6 +74,7 @@ class Config(Struct, frozen=True):
     verify: str = "changed"
     package_suffixes: str = ".py,.R,.RDS"
     cache_dir: str = field(default_factory=cache_directory)
+    cache_max_mib: int = 20_480
     user: str = field(default_factory=user_name)
     color: str = "auto"
     log_level: str = "warning"

@@ -14,6 +14,7 @@ from engine.scheduler.facts import fact_of, named_in
 from engine.stores.base import BlobStore
 from engine.stores.layout import Layout, create_layout
 from engine.stores.metadata.base import MetadataStore
+from engine.stores.remote.cache import trim
 from engine.stores.remote.downloads import Downloads
 from engine.stores.remote.portal import Portal
 from engine.stores.remote.replica import Replica
@@ -46,6 +47,7 @@ def open_replica(config: Config, layout: Layout, metadata: MetadataStore) -> Rep
         decode=fact_of,
         named=named_in,
         now_us=lambda: time.time_ns() // 1000,
+        cache_max_bytes=config.cache_max_mib << 20,
     )
 
 
@@ -74,9 +76,14 @@ class Fetcher:
     def __init__(self, config: Config, layout: Layout) -> None:
         self._portal = Portal(lambda: open_blobs(config))
         self._directory = layout.blob_directory()
+        self._layout, self._max_bytes = layout, config.cache_max_mib << 20
+        self._has_fetched = False
 
     def __call__(self, digest: str) -> None:
+        self._has_fetched = True
         self._portal.call(lambda blobs: Downloads(blobs, self._directory).fetch(digest))
 
     def close(self) -> None:
         self._portal.close()
+        if self._has_fetched:
+            trim(self._layout, self._max_bytes)

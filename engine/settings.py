@@ -120,6 +120,7 @@ SETTINGS: Mapping[str, Setting] = {
         "the ends of the names of files that are code, or none to package no code", _list
     ),
     "cache_dir": Setting("where object stores are cached", _text, is_path=True),
+    "cache_max_mib": Setting("the most MiB of blobs in the cache of an object store", _count),
     "user": Setting("who runs this", _text),
     "color": Setting("auto, always or never", _one_of("auto", "always", "never")),
     "log_level": Setting(

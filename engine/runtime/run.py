@@ -173,6 +173,8 @@ class Run:
         created_us = self._created_us
         run_id = new_run_id(created_us // 1000, int.from_bytes(os.urandom(4), "big"))
         layout.create_run(flow, run_id)
+        if self._stores.replica is not None:
+            self._stores.replica.mark_unshipped(flow, run_id)
         lease = Lease.acquire(
             str(layout.lock(flow, run_id)), run=f"{flow}/{run_id}", since_us=created_us
         )

@@ -422,10 +422,8 @@ class BlobDirectory:
     @contextmanager
     def _open(self, digest: str) -> Iterator[int]:
         path = self.path(digest)
-        if self._fetch is not None and not os.path.exists(path):
-            self._fetch(digest)
         try:
-            fd = os.open(path, _OPEN_READ)
+            fd = self._open_fd(digest, path)
         except FileNotFoundError as error:
             raise BlobNotFoundError(digest) from error
         except OSError as error:
@@ -436,6 +434,15 @@ class BlobDirectory:
             raise access_error(error, path, "read") from error
         finally:
             os.close(fd)
+
+    def _open_fd(self, digest: str, path: str) -> int:
+        try:
+            return os.open(path, _OPEN_READ)
+        except FileNotFoundError:
+            if self._fetch is None:
+                raise
+        self._fetch(digest)
+        return os.open(path, _OPEN_READ)
 
     def _read_checked(self, fd: int, digest: str) -> bytearray:
         size = os.fstat(fd).st_size

@@ -38,6 +38,7 @@ VALUES: Mapping[str, st.SearchStrategy[object]] = {
     "verify": st.sampled_from(["changed", "always"]),
     "package_suffixes": st.sampled_from([".py", ".py,.sql", "none"]),
     "cache_dir": st.sampled_from(["/c1", "/c2"]),
+    "cache_max_mib": st.integers(1, 10**6),
     "user": st.sampled_from(["ada", "bob"]),
     "color": st.sampled_from(["auto", "always", "never"]),
     "log_level": st.sampled_from(["debug", "info", "warning", "error"]),
