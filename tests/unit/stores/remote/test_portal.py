@@ -1,4 +1,4 @@
-"""A loop in a thread for callers that have none: it ends when it is told to, and holds nobody up."""
+"""A loop in a thread for callers that have none: it ends when told to, and holds nobody up."""
 
 import asyncio
 import subprocess
