@@ -46,6 +46,7 @@ def open_replica(config: Config, layout: Layout, metadata: MetadataStore) -> Rep
         decode=fact_of,
         named=named_in,
         now_us=lambda: time.time_ns() // 1000,
+        owns_list=not config.metadata,
     )
 
 

@@ -1,6 +1,7 @@
 """Machines that share an object store, each with a directory of its own."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from engine.runtime.stores import Stores
@@ -15,9 +16,9 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
-def machine(folder: Path, blobs: BlobStore) -> Stores:
-    """The stores of a machine whose directory is `folder`."""
+def machine(folder: Path, blobs: BlobStore, clock: Callable[[], int] = now_us) -> Stores:
+    """The stores of a machine whose directory is `folder`, and whose wall clock is `clock`."""
     layout = create_layout(folder)
     metadata = LocalMetadata(layout.metadata)
-    replica = Replica(blobs, layout, metadata, decode=fact_of, named=named_in, now_us=now_us)
+    replica = Replica(blobs, layout, metadata, decode=fact_of, named=named_in, now_us=clock)
     return Stores(layout, layout.blob_directory(), metadata, replica)
