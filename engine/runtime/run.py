@@ -226,27 +226,34 @@ class Run:
         origin: Origin | None,
         observers: Sequence[Observer],
     ) -> RunDone:
-        async with self._beside(folder, began) as (broker, beside):
+        async with self._beside(folder, began, origin) as (broker, beside):
             return await self._driven(
                 folder, began, executor, origin, (*beside, *observers), broker=broker
             )
 
     @asynccontextmanager
     async def _beside(
-        self, folder: _Folder, began: RunBeganRecord
+        self, folder: _Folder, began: RunBeganRecord, origin: Origin | None
     ) -> AsyncIterator[tuple[str | None, Sequence[Observer]]]:
         """What a datastore in an object store needs beside the driver."""
         if self._stores.replica is None:
             yield None, ()
             return
-        from engine.runtime.shipping import shipped  # noqa: PLC0415  # most runs are local
+        from engine.runtime.shipping import Freight, shipped  # noqa: PLC0415  # most runs are local
         from engine.stores.remote.shipper import Growing  # noqa: PLC0415
 
         layout = self._stores.layout
         journal = Growing(str(layout.journal(began.flow, began.run_id)), lambda: folder.journal.end)
         log = Growing(str(layout.log(began.flow, began.run_id)), lambda: folder.log.end)
         record = replace(record_of(began), pid=os.getpid())
-        async with shipped(self._stores.replica, record, journal, log) as beside:
+        freight = Freight(
+            record,
+            journal,
+            log,
+            origins=origin.run_ids if origin else (),
+            is_sure=origin is None or origin.is_settled,
+        )
+        async with shipped(self._stores.replica, freight) as beside:
             yield beside.broker, (beside.observe,)
 
     async def _driven(
