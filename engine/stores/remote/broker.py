@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import tempfile
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -27,8 +26,8 @@ Fetch = Callable[[str], Awaitable[None]]
 @asynccontextmanager
 async def broker(fetch: Fetch) -> AsyncIterator[str]:
     """Answer while this block lasts; yields the path of the socket."""
-    _sweep()
     folder = tempfile.mkdtemp(prefix=PREFIX, dir=_folder())  # mode 0700
+    _sweep(os.stat(folder).st_mtime)
     path = os.path.join(folder, SOCKET)
     calls: set[asyncio.Task[None]] = set()
 
@@ -75,13 +74,17 @@ def _folder() -> str:
     return chosen if len(os.fsencode(chosen)) <= PATH_MAX_BYTES else "/tmp"
 
 
-def _sweep() -> None:
-    """Remove what killed drivers of this user left: sockets that nobody listens at."""
+def _sweep(now_s: float) -> None:
+    """Remove what killed drivers of this user left: sockets that nobody listens at.
+
+    Args:
+        now_s: by the clock of the file system.
+    """
     for folder in glob.glob(os.path.join(glob.escape(_folder()), f"{PREFIX}*")):
         with suppress(OSError), socket.socket(socket.AF_UNIX) as caller:
             caller.setblocking(False)
             try:
                 caller.connect(os.path.join(folder, SOCKET))
             except ConnectionRefusedError:
-                if time.time() - os.stat(folder).st_mtime > STARTING_S:
+                if now_s - os.stat(folder).st_mtime > STARTING_S:
                     shutil.rmtree(folder)
