@@ -157,7 +157,7 @@ class Replica:
         return extent(segments[JOURNAL]), extent(segments[LOG])
 
     async def _ship_rest(self, left: _Left) -> None:
-        """Ship what a dead driver left, as a driver does: a collection must see that it goes on."""
+        """Ship what a dead driver left, as one that is alive: a collection must see it."""
         flow, run_id = left.run.flow, left.run.run_id
         me = replace(left.run, status="running", host=socket.gethostname(), pid=os.getpid())
         heart = Heartbeat(self.blobs, me, self.now_us)

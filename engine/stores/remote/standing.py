@@ -20,7 +20,7 @@ ALIVE_US = 120_000_000
 """Four beats: one that is late, or lost and tried again, does not make a run seem dead."""
 
 LATE_US = 90_000_000
-"""Who has not beaten for so long looks after what others may have done; they do so at 120 s."""
+"""Who was silent for so long looks at what others may have done, half a minute early."""
 
 _GATE_POLL_S = 0.5
 
