@@ -14,6 +14,13 @@ import threading
 import uuid
 from pathlib import Path
 
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from werkzeug.serving import make_server
+
 from engine.errors import EngineError
 from engine.testing.batch import fleet as fleets
 from engine.testing.batch.account import Account
@@ -40,14 +47,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-async def _serve(options: argparse.Namespace, plan: Plan, variables: dict[str, str]) -> None:
-    from moto.moto_server.werkzeug_app import (  # noqa: PLC0415  # 2 s, after the options are read
-        DomainDispatcherApplication,
-        MotoRequestHandler,
-        create_backend_app,
-    )
-    from werkzeug.serving import make_server  # noqa: PLC0415  # as above
+class _Quiet(MotoRequestHandler):
+    """A line for every request would fill disks."""
 
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None: ...
+
+
+async def _serve(options: argparse.Namespace, plan: Plan, variables: dict[str, str]) -> None:
     account, clock = Account(options.region), Clock()
     settings = fleets.Settings(delay_s=options.delay, time_scale=options.time_scale)
     fleet = fleets.Fleet(settings, Capacity(account.environments), _new_id, plan)
@@ -55,9 +61,7 @@ async def _serve(options: argparse.Namespace, plan: Plan, variables: dict[str, s
     emulator = Emulator(fleet, account, runner, clock)
     moto = DomainDispatcherApplication(create_backend_app)
     api = BatchApi(emulator, moto, TokenBucket(options.rate))
-    server = make_server(
-        "127.0.0.1", options.port, api, threaded=True, request_handler=MotoRequestHandler
-    )
+    server = make_server("127.0.0.1", options.port, api, threaded=True, request_handler=_Quiet)
     os.environ["MOTO_PORT"] = str(server.server_port)
     endpoint_url = f"http://127.0.0.1:{server.server_port}"
     variables.setdefault("AWS_ENDPOINT_URL", endpoint_url)

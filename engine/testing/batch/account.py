@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moto.batch.models import BatchBackend, batch_backends
-from moto.ec2 import ec2_backends
+from moto.ec2.models import ec2_backends
 from moto.ec2.models.instance_types import INSTANCE_TYPES
-from moto.events import events_backends
-from moto.iam import iam_backends
-from moto.logs import logs_backends
+from moto.events.models import events_backends
+from moto.iam.models import iam_backends
+from moto.logs.models import logs_backends
 
 from engine.testing.batch.capacity import Environment
 from engine.testing.batch.limits import ApiError
@@ -52,10 +52,16 @@ class Account:
         Raises:
             ApiError: there is none.
         """
-        found = self._batch.get_job_definition(name)
-        if found is None or found.status != "ACTIVE":
+        kept = list(self._batch._job_definitions.values())  # moto's look-up finds dead ones first
+        found = [
+            each
+            for each in kept
+            if name in (each.arn, each.name, f"{each.name}:{each.revision}")
+            and each.status == "ACTIVE"
+        ]
+        if not found:
             raise ApiError(f"Error executing request, Exception : JobDefinition {name} not found")
-        return self._described(found)
+        return self._described(max(found, key=lambda each: each.revision))
 
     def definitions(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:  # Any: JSON
         """What DescribeJobDefinitions answers; moto's own answer leaves out the nodes."""
@@ -93,7 +99,7 @@ class Account:
             },
             roles[f"{name}-service"].arn,
         )
-        order = [{"order": 1, "computeEnvironment": environment.arn}]
+        order = [{"order": "1", "computeEnvironment": environment.arn}]
         tags = {} if no_op_s is None else {NO_OP_TAG: str(no_op_s)}
         self._batch.create_job_queue(name, "1", "", "ENABLED", order, tags)
 

@@ -1,10 +1,10 @@
-"""What happens to jobs. Pure: it is told the time and what containers did, and answers with commands.
+"""What happens to jobs. Pure: it is told the time and what containers did, and gives commands.
 
 A job is in one of Batch's seven states and leaves it by a timer, by a container's news or by a
 request. Each timer carries the attempt that it was set for, so one that comes late does nothing.
 
-Source: AWS Batch User Guide, "Job states", "Array jobs", "Multi-node parallel jobs", "Job timeouts",
-"Job dependencies" and "Jobs stuck in a RUNNABLE status" (read 2026-11).
+Source: AWS Batch User Guide, "Job states", "Array jobs", "Multi-node parallel jobs", "Job
+timeouts", "Job dependencies" and "Jobs stuck in a RUNNABLE status" (read 2026-11).
 """
 
 from collections import defaultdict
@@ -143,7 +143,7 @@ class Fleet:
             self._signal(job, now)
 
     def place(self, now: float) -> None:
-        """Give machines to the jobs that wait, in order of arrival; whoever does not fit, blocks."""
+        """Give machines to the jobs that wait, the first first; who does not fit is in the way."""
         for queue, waiting in self._queues.items():
             taken = 0
             for job in waiting:
@@ -274,10 +274,8 @@ class Fleet:
 
     def _attempt_over(self, job: Job, now: float) -> None:
         outcome = job.ended.get(job.work.main_node) or job.outcome or Outcome(None)
-        if job.stopping:
-            reason = job.stopping
-        else:
-            reason = TASK_NOT_STARTED if outcome.exit_code is None else TASK_ENDED
+        by_itself = TASK_NOT_STARTED if outcome.exit_code is None else TASK_ENDED
+        reason = job.stopping or by_itself
         job.outcome = outcome
         job.over = (
             *job.over,

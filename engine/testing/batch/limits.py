@@ -1,11 +1,11 @@
 """What Batch refuses, and how often it may be asked. Pure.
 
-The figures stand here once more, apart from those that the engine checks its requests by: an emulator
-that shared them would agree with every mistake.
+The figures stand here once more, apart from those that the engine checks its requests by: an
+emulator that shared them would agree with every mistake.
 
 Sources: AWS Batch API Reference, SubmitJob, RegisterJobDefinition, DescribeJobs and ListJobs; AWS
-Batch User Guide, "Service quotas" (read 2026-11). The texts are worded as near to those of AWS as is
-known; what they mean is told by the code.
+Batch User Guide, "Service quotas" (read 2026-11). AWS does not document the texts: these say the
+same in other words, and what tells errors apart is the code.
 """
 
 import json

@@ -4,6 +4,7 @@ The network is the host's, so that a job reaches this emulator and an S3 server 
 Nothing is pulled: an image has to be there (`podman import`, `podman build`).
 """
 
+import asyncio
 import signal
 import subprocess
 from collections.abc import Sequence

@@ -1,8 +1,9 @@
 """Whether a failed attempt is tried again. Pure.
 
 Source: AWS Batch API Reference, RetryStrategy and EvaluateOnExit; User Guide, "Automated job
-retries" (read 2026-11): conditions are tried in order, the first that fits decides, and if none fits the job
-is tried again. A pattern may end with an asterisk; letters are equal whatever their case.
+retries" (read 2026-11): conditions are tried in order, the first that fits decides, and if none
+fits the job is tried again. A pattern may end with an asterisk; letters are equal whatever their
+case.
 """
 
 from collections.abc import Mapping, Sequence
