@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, ConnectionError
+from botocore.exceptions import ClientError, HTTPClientError
 
 from engine.testing.batch.limits import OVERRIDES_MAX_BYTES
 from engine.testing.servers import ServerAddress
@@ -320,14 +320,14 @@ class TestManyNodes:
     async def test_run_at_once_and_know_their_places(self, batch: BatchClient) -> None:
         say = 'echo "$AWS_BATCH_JOB_NODE_INDEX/$AWS_BATCH_JOB_NUM_NODES'
         say += ' $AWS_BATCH_JOB_MAIN_NODE_INDEX $AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS"'
-        definition = await self.define(batch, 3, f"{say}; sleep 0.2")
-        job = await batch.submit("", jobDefinition=definition)
-        done = await batch.until(job)
-        assert (done["status"], done["nodeProperties"]["numNodes"]) == ("SUCCEEDED", 3)
-        nodes = [await batch.job(f"{job}#{i}") for i in range(3)]
-        said = [await batch.lines(node) for node in nodes]
-        assert said == [["0/3 0 "], ["1/3 0 127.0.0.1"], ["2/3 0 127.0.0.1"]]
-        assert [node["nodeProperties"]["isMainNode"] for node in nodes] == [True, False, False]
+        job = await batch.submit("", jobDefinition=await self.define(batch, 3, f"{say}; {FOREVER}"))
+        nodes = [await batch.until_printed(f"{job}#{i}", "started") for i in range(3)]
+        assert (await batch.job(job))["status"] == "RUNNING"
+        said = [(await batch.lines(node))[0] for node in nodes]
+        assert said == ["0/3 0 ", "1/3 0 127.0.0.1", "2/3 0 127.0.0.1"]
+        assert [node["nodeDetails"]["isMainNode"] for node in nodes] == [True, False, False]
+        await batch.batch.terminate_job(jobId=job, reason="seen")
+        await batch.until(job)
 
     async def test_end_with_the_main_node(self, batch: BatchClient) -> None:
         script = f"[ $AWS_BATCH_JOB_NODE_INDEX = 0 ] && exit 4; {FOREVER}"
@@ -338,10 +338,13 @@ class TestManyNodes:
         assert (await batch.job(f"{job}#1"))["container"]["exitCode"] in (143, 137)
 
     async def test_can_be_fewer_or_more_than_defined(self, batch: BatchClient) -> None:
-        definition = await self.define(batch, 2, "echo $AWS_BATCH_JOB_NUM_NODES")
+        script = f"echo $AWS_BATCH_JOB_NUM_NODES; {FOREVER}"
+        definition = await self.define(batch, 2, script)
         job = await batch.submit("", jobDefinition=definition, nodeOverrides={"numNodes": 4})
-        assert (await batch.until(job))["nodeProperties"]["numNodes"] == 4
-        assert await batch.lines(await batch.job(f"{job}#3")) == ["4"]
+        await batch.until_printed(f"{job}#3", "4")
+        assert (await batch.job(job))["nodeProperties"]["numNodes"] == 4
+        await batch.batch.terminate_job(jobId=job, reason="seen")
+        await batch.until(job)
 
     async def test_are_listed_by_their_job(self, batch: BatchClient) -> None:
         job = await batch.submit("", jobDefinition=await self.define(batch, 2, "exit 0"))
@@ -511,7 +514,7 @@ class TestLimits:
 class TestFaults:
     async def test_a_reply_is_lost_and_the_job_is_there(self, batch: BatchClient) -> None:
         await batch.faults({"fault": "lost_reply", "operation": "SubmitJob", "times": 1})
-        with pytest.raises(ConnectionError):
+        with pytest.raises(HTTPClientError):
             await batch.submit("exit 0")
         named = [{"name": "JOB_NAME", "values": [batch.name]}]
         [job] = ids(await batch.batch.list_jobs(jobQueue=QUEUE, filters=named))
