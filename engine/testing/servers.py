@@ -28,6 +28,7 @@ from msgspec import Struct
 
 from engine.errors import ServiceError
 
+STOP_S = 5.0
 START_S = 60.0  # on a machine that does much else
 ACCESS_KEY, SECRET_KEY = "ak", "sksksksk"
 READER_KEY, READER_SECRET = "reader", "rrrrrrrr"
@@ -74,6 +75,12 @@ def shared_server(
             fcntl.flock(users, fcntl.LOCK_SH)  # waits for one that is ending
             address = _running(folder, kind) or _start(folder, kind, options, keep=keep)
         yield address
+
+
+def wait_for_servers() -> None:
+    """Wait until the servers that this process started have ended: their users have to be gone."""
+    for supervisor in _supervisors:
+        supervisor.wait()
 
 
 def _running(folder: Path, kind: str) -> ServerAddress | None:
@@ -130,7 +137,7 @@ def _supervise(kind: str, folder: Path, options: Sequence[str], *, keep: bool) -
 def _stop(server: "subprocess.Popen[bytes]") -> None:
     server.terminate()
     try:
-        server.wait(2.0)
+        server.wait(STOP_S)
     except subprocess.TimeoutExpired:
         server.kill()
         server.wait()
