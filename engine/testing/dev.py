@@ -1,9 +1,9 @@
-"""AWS on a laptop, as `aflow dev up` starts it: S3 and Batch on loopback, until it is told to end.
+"""AWS on a laptop, as `aflow dev up` starts it: S3 and Batch on loopback, until told to end.
 
-`python -m engine.testing.dev FOLDER ...` prints one line of JSON when all is ready, the same that it
-keeps in FOLDER/dev.json, and ends on SIGTERM. The servers end with it, also when it is killed: they
-hold on to locks of its. S3 is SeaweedFS where that is installed, and its objects stay in the folder;
-else it is moto's, which keeps them in memory.
+`python -m engine.testing.dev FOLDER ...` prints one line of JSON when all is ready, the same that
+it keeps in FOLDER/dev.json, and ends on SIGTERM. The servers end with it, also when it is killed:
+they watch a lock that it holds. S3 is SeaweedFS where that is installed, and its objects stay in
+the folder; else it is moto's, which keeps them in memory.
 """
 
 import argparse

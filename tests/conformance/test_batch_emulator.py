@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError, HTTPClientError
 
 from engine.testing.batch.limits import OVERRIDES_MAX_BYTES
-from engine.testing.servers import ServerAddress
+from engine.testing.servers import ServerAddress, shared_server
 from tests.conformance.batch_client import PATIENCE_S, BatchClient, batch_client, nodes_of
 from tests.servers import BUCKET, QUEUE
 
@@ -568,9 +568,51 @@ class TestFaults:
                 seen.add((await batch.job(job))["status"])
         assert seen <= {"SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "SUCCEEDED"}
 
+    async def test_a_plan_may_be_about_the_events_only(self, batch: BatchClient) -> None:
+        """Each change of state is told once, but for those that a plan has told twice or lost."""
+        await batch.faults(
+            {"fault": "duplicate", "job": "-twice", "after_s": 0.1},
+            {"fault": "lost", "job": "-lost"},
+        )
+        heard = await events_of(batch, "-once", "-lost", "-twice")
+        once = ["PENDING", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED"]
+        assert sorted(heard["-once"]) == sorted(once)
+        assert heard["-lost"] == []
+        assert sorted(heard["-twice"]) == sorted([*once, *once])
+
     async def test_a_plan_that_is_none_is_refused(self, batch: BatchClient) -> None:
         with pytest.raises(Exception, match="HTTP Error 400"):
             await batch.faults({"fault": "no-such-fault"})
+
+
+async def events_of(batch: BatchClient, *names: str) -> dict[str, list[str]]:
+    """The states that EventBridge told of, into a queue, of a job of each name."""
+    heard: dict[str, list[str]] = {name: [] for name in names}
+    async with batch.stack("sqs") as sqs, batch.stack("events") as events:
+        url = (await sqs.create_queue(QueueName=batch.name))["QueueUrl"]
+        arn = f"arn:aws:sqs:us-east-1:123456789012:{batch.name}"
+        pattern = json.dumps({"source": ["aws.batch"], "detail-type": ["Batch Job State Change"]})
+        await events.put_rule(Name=batch.name, EventPattern=pattern, State="ENABLED")
+        await events.put_targets(Rule=batch.name, Targets=[{"Id": "1", "Arn": arn}])
+        for name in names:
+            await batch.until(await batch.submit("exit 0", name=f"{batch.name}{name}"))
+        async with asyncio.timeout(PATIENCE_S):
+            # The last that is told is the second news of the last job's end.
+            while heard[names[-1]].count("SUCCEEDED") < 2:
+                for message in await messages_of(sqs, url):
+                    name = message["detail"]["jobName"].removeprefix(batch.name)
+                    if name in heard:
+                        heard[name].append(message["detail"]["status"])
+        await events.remove_targets(Rule=batch.name, Ids=["1"])
+        await events.delete_rule(Name=batch.name)
+    return heard
+
+
+async def messages_of(sqs: Any, url: str) -> list[Any]:
+    found = (await sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)).get("Messages", [])
+    for message in found:
+        await sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+    return [json.loads(message["Body"]) for message in found]
 
 
 class TestNoOps:
@@ -591,3 +633,32 @@ class TestNoOps:
         await batch.batch.terminate_job(jobId=job, reason="enough")
         done = await batch.until(job)
         assert (done["statusReason"], done["container"]["exitCode"]) == ("enough", 143)
+
+
+class TestAServerOfItsOwn:
+    @pytest.fixture
+    async def own(self, tmp_path: Path) -> AsyncIterator[BatchClient]:
+        options = ("--queue", QUEUE, "--rate", "5", "--delay", "0.01")
+        with shared_server("batch", tmp_path, options=options) as address:
+            async with batch_client(address) as client:
+                yield client
+
+    async def test_lets_so_many_requests_through_in_a_second(self, own: BatchClient) -> None:
+        answers = [await answer_of(own.batch.describe_jobs(jobs=["nothing"])) for _ in range(30)]
+        assert answers[:5] == ["ok"] * 5
+        assert "TooManyRequestsException" in answers
+
+    async def test_leaves_no_job_when_it_ends(self, tmp_path: Path) -> None:
+        with shared_server("batch", tmp_path, options=("--queue", QUEUE)) as address:
+            async with batch_client(address) as client:
+                job = await client.submit("echo $$; echo started; sleep 600")
+                pid, _ = await client.lines(await client.until_printed(job, "started"))
+        await come_true(lambda: not Path(f"/proc/{pid}/exe").exists())
+
+
+async def answer_of(call: Any) -> str:
+    try:
+        await call
+    except ClientError as error:
+        return code_of(error)
+    return "ok"
