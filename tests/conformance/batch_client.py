@@ -93,7 +93,7 @@ class BatchClient:
             while True:
                 if line in await self.lines(await self.job(job_id)):
                     return await self.job(job_id)
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.05)
 
     async def queue(self, *, tags: dict[str, str] | None = None, **resources: Any) -> str:
         """Make a queue with a compute environment of its own; the name of both."""

@@ -636,24 +636,21 @@ class TestNoOps:
 
 
 class TestAServerOfItsOwn:
-    @pytest.fixture
-    async def own(self, tmp_path: Path) -> AsyncIterator[BatchClient]:
-        options = ("--queue", QUEUE, "--rate", "5", "--delay", "0.01")
-        with shared_server("batch", tmp_path, options=options) as address:
-            async with batch_client(address) as client:
-                yield client
-
-    async def test_lets_so_many_requests_through_in_a_second(self, own: BatchClient) -> None:
-        answers = [await answer_of(own.batch.describe_jobs(jobs=["nothing"])) for _ in range(30)]
-        assert answers[:5] == ["ok"] * 5
-        assert "TooManyRequestsException" in answers
-
-    async def test_leaves_no_job_when_it_ends(self, tmp_path: Path) -> None:
-        with shared_server("batch", tmp_path, options=("--queue", QUEUE)) as address:
+    def test_is_asked_so_often_and_leaves_no_job_when_it_ends(self, tmp_path: Path) -> None:
+        async def fill(address: ServerAddress) -> tuple[list[str], str]:
             async with batch_client(address) as client:
                 job = await client.submit("echo $$; echo started; sleep 600")
                 pid, _ = await client.lines(await client.until_printed(job, "started"))
-        await come_true(lambda: not Path(f"/proc/{pid}/exe").exists())
+                calls = [client.batch.describe_jobs(jobs=[job]) for _ in range(40)]
+                async with asyncio.TaskGroup() as group:
+                    asked = [group.create_task(answer_of(call)) for call in calls]
+                return [each.result() for each in asked], pid
+
+        options = ("--queue", QUEUE, "--rate", "20", "--delay", "0.3")
+        with shared_server("batch", tmp_path, options=options) as address:
+            answers, pid = asyncio.run(fill(address))
+        assert {"ok", "TooManyRequestsException"} == set(answers)
+        asyncio.run(come_true(lambda: not Path(f"/proc/{pid}/exe").exists()))
 
 
 async def answer_of(call: Any) -> str:
