@@ -182,7 +182,7 @@ def _seaweedfs(data: Path, options: Sequence[str]) -> tuple[Sequence[str], str]:
     command = [
         *(_program("weed"), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={data}"),
         *("-filer", "-s3", f"-s3.config={data / 's3.json'}", "-s3.autoCreateBucket=false"),
-        *("-s3.port.iceberg=0", "-s3.port.lance=0", f"-filer.localSocket={data / 'filer.sock'}"),
+        *("-s3.port.iceberg=0", "-s3.port.lance=0", "-filer.localSocket=filer.sock"),
         *("-master.volumeSizeLimitMB=1024", "-volume.max=40", "-master.telemetry=false"),
         *(f"-{name}={port}" for name, port in ports.items()),
     ]
