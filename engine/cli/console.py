@@ -16,10 +16,12 @@ from engine.cli import times
 from engine.cli.escapes import safe
 from engine.cli.progress import CANCELLED, Tally
 from engine.cli.report import failure_lines
+from engine.cli.resume_plan import plan_lines
 from engine.errors import Failure
 from engine.flow.graph import Graph
 from engine.ids import TaskKey
 from engine.scheduler.progress import (
+    ResumePlanned,
     RunBegan,
     RunDone,
     RunEvent,
@@ -87,6 +89,10 @@ class Console:
         match event:
             case TaskOutput():
                 self._output(event)
+            case RunBegan():
+                if not self.look.quiet:
+                    self._change(event)
+                self.look.err.pending += [f"warning: {safe(text)}" for text in event.warnings]
             case RunDone():
                 self.close()
                 return
@@ -147,6 +153,8 @@ class Console:
                 self._say(ended_us, task, f"Task {word}: {_in_short(failure)}")
                 if retry_in_s is not None:
                     self._say(ended_us, task, f"Task is tried again in {retry_in_s:g} s.")
+            case ResumePlanned():
+                self.look.err.pending += plan_lines(event)
             case RunBegan(_, run_id, at_us, origin):
                 resumed = f", resuming {origin}" if origin else ""
                 self._say(at_us, None, f"Workflow starting (run-id {run_id}{resumed}):")

@@ -1,29 +1,20 @@
 """`aflow fsck`: is all that is stored still what was written?
 
-Every manifest of every journal is read, and every blob that one of them names is looked at. Nothing
-is unpickled. `--reindex` makes the list of runs again from the journals, which are the truth.
+`--reindex` makes the list of runs again from the journals, which are the truth.
 """
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import click
 from msgspec.structs import asdict
 
+from engine.cli.escapes import safe
 from engine.cli.options import session, verb
-from engine.config import Config
-from engine.errors import EXIT_INFRASTRUCTURE, EngineError, StoreError
-from engine.facts import fact_of
-from engine.scheduler.journal import (
-    RunBeganRecord,
-    SucceededRecord,
-    decode,
-)
-from engine.stores.fsck import Damage, check
-from engine.stores.journals import JournalReader, never_began
-from engine.stores.layout import Layout, open_layout
-from engine.stores.manifest import Manifest
+from engine.client.keeper import keeper
+from engine.errors import EXIT_INFRASTRUCTURE
+from engine.scheduler.facts import fact_of
+from engine.stores.fsck import Damage
+from engine.stores.metadata.rebuild import Reindexed, reindex
 
 
 @verb(
@@ -32,103 +23,43 @@ from engine.stores.manifest import Manifest
     json=True,
 )
 @click.option("--read-data", is_flag=True, help="Read and hash every blob, however long it takes.")
-@click.option("--reindex", is_flag=True, help="Make the list of runs again from the journals.")
-def command(read_data: bool, reindex: bool) -> int:
-    """Check what is stored: journals, manifests, blobs. Ends with 6 if something is wrong."""
+@click.option("--reindex", "again", is_flag=True, help="Make the list of runs again from journals.")
+def command(read_data: bool, again: bool) -> int:
+    """Check what is stored: journals, logs, blobs, the database. Ends with 6 if something is
+    wrong."""
     now = session()
-    layout = open_layout(Path(now.config.datastore))
-    problems: dict[str, str] = {}
-    written = _reindex(layout, now.config, problems) if reindex else 0
-    manifests = _manifests(layout, now.config, problems)
-    damages = list(check(manifests, layout.blob_directory(), read_data=read_data))
-    runs = sum(len(layout.run_ids(flow)) for flow in layout.flows())
+    with keeper(now.config) as kept:
+        kept.refresh()
+        done = reindex(kept.layout, str(kept.metadata), fact_of) if again else None
+        runs, damages = kept.damages(read_data=read_data)
     if now.json:
-        fields = {"runs": runs, "reindexed": written, "unreadable": problems}
-        found = [asdict(damage) for damage in damages]
-        print(json.dumps({"schema": "aflow/fsck/1", **fields, "damages": found}))
+        print(json.dumps(_fields(runs, damages, done)))
     else:
-        for pathspec, problem in problems.items():
-            print(f"unreadable  {pathspec}: {problem}")
-        for damage in damages:
-            print(f"{damage.kind:10}  {damage.used_by}: {_blob(damage)}")
-        if reindex:
-            print(f"{written:,} runs listed again")
-        wrong = len(problems) + len(damages)
-        print(f"{runs:,} runs checked: {f'{wrong:,} things are wrong' if wrong else 'all is well'}")
-    return EXIT_INFRASTRUCTURE if problems or damages else 0
+        print("\n".join(_lines(runs, damages, done)))
+    return EXIT_INFRASTRUCTURE if damages else 0
 
 
-def _blob(damage: Damage) -> str:
-    what = f"blob {damage.digest[:12]}" if damage.digest else "a value in its manifest"
-    return f"{what} {damage.detail}".rstrip()
+def _fields(runs: int, damages: list[Damage], done: Reindexed | None) -> dict[str, object]:
+    """As JSON has it."""
+    return {
+        "schema": "aflow/fsck/1",
+        "runs": runs,
+        "reindexed": done.written if done else 0,
+        "set_aside": done.set_aside if done else None,
+        "unreadable": {d.used_by: d.detail for d in damages if d.path.endswith("/journal")},
+        "damages": [asdict(damage) for damage in damages],
+    }
 
 
-def _manifests(layout: Layout, config: Config, problems: dict[str, str]) -> Iterator[Manifest]:
-    """Every manifest of every run; a journal that cannot be read on is told and left."""
-    for flow in layout.flows():
-        for run_id in layout.run_ids(flow):
-            try:
-                if not _is_nothing(layout, config, flow, run_id):
-                    yield from _manifests_of(layout, flow, run_id)
-            except EngineError as error:
-                problems.setdefault(f"{flow}/{run_id}", error.message)
+def _lines(runs: int, damages: list[Damage], done: Reindexed | None) -> list[str]:
+    lines = [safe(f"{d.kind:7}  {d.used_by}: {_what(d)} {d.detail}".rstrip()) for d in damages]
+    if done:
+        if done.set_aside:
+            lines.append(f"the damaged database is now {done.set_aside}")
+        lines.append(f"{done.written:,} runs listed again")
+    verdict = f"{len(damages):,} things are wrong" if damages else "all is well"
+    return [*lines, f"{runs:,} runs checked: {verdict}"]
 
 
-def _is_nothing(layout: Layout, config: Config, flow: str, run_id: str) -> bool:
-    """Whether a run was killed before it began, and so has nothing that could be damaged.
-
-    Raises:
-        StoreError: it did begin, for it is listed or has printed lines, but its journal is empty.
-    """
-    journal = layout.journal(flow, run_id)
-    if journal.exists():
-        with JournalReader(str(journal)) as reader:
-            if next(reader.scan(), None) is not None:
-                return False
-    if never_began(journal.parent) and not _is_listed(layout, config, flow, run_id):
-        return True
-    raise StoreError(
-        f"{journal} {'does not say that the run began' if journal.exists() else 'is gone'}"
-    )
-
-
-def _is_listed(layout: Layout, config: Config, flow: str, run_id: str) -> bool:
-    from engine.stores.metadata.local import LocalMetadataSync
-
-    path = _metadata(layout, config)
-    if not path.exists():
-        return False
-    with LocalMetadataSync(path) as metadata:
-        return metadata.run(flow, run_id) is not None
-
-
-def _metadata(layout: Layout, config: Config) -> Path:
-    return Path(config.metadata) if config.metadata else layout.metadata
-
-
-def _manifests_of(layout: Layout, flow: str, run_id: str) -> Iterator[Manifest]:
-    with JournalReader(str(layout.journal(flow, run_id))) as journal:
-        for _, payload in journal.scan():
-            match decode(payload):
-                case RunBeganRecord(parameters=packed) | SucceededRecord(manifest=packed):
-                    yield Manifest.unpack(packed)
-
-
-def _reindex(layout: Layout, config: Config, problems: dict[str, str]) -> int:
-    import asyncio
-
-    from engine.stores.metadata.local import LocalMetadata
-    from engine.stores.metadata.rebuild import rebuild
-
-    path = _metadata(layout, config)
-
-    async def work() -> tuple[int, dict[str, str]]:
-        metadata = LocalMetadata(path)
-        try:
-            return await rebuild(layout, metadata, fact_of)
-        finally:
-            await metadata.aclose()
-
-    written, found = asyncio.run(work())
-    problems.update(found)
-    return written
+def _what(damage: Damage) -> str:
+    return f"blob {damage.digest[:12]}" if damage.digest else f"{damage.path}:"

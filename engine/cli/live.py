@@ -14,7 +14,7 @@ from engine.cli.console import Console, Look, running_loop
 from engine.cli.escapes import safe
 from engine.cli.progress import StepCount, Tally
 from engine.flow.graph import Graph
-from engine.scheduler.progress import RunEvent, TaskAttemptFailed, TaskOutput
+from engine.scheduler.progress import ResumePlanned, RunEvent, TaskAttemptFailed, TaskOutput
 
 if TYPE_CHECKING:
     import asyncio
@@ -77,8 +77,8 @@ class LiveConsole(Console):
         self._arm(TICK_S)
 
     def _change(self, event: RunEvent) -> None:
-        """Only failures are worth a line of their own: the table counts the rest."""
-        if isinstance(event, TaskAttemptFailed):
+        """Only failures, and a plan, are worth lines of their own: the table counts the rest."""
+        if isinstance(event, TaskAttemptFailed | ResumePlanned):
             super()._change(event)
 
     def _flush_soon(self) -> None:

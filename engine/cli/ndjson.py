@@ -8,9 +8,11 @@ from typing import Any
 
 from engine.cli import times
 from engine.cli.console import Console
+from engine.cli.resume_plan import plan_fields
 from engine.errors import Failure
 from engine.ids import TaskKey
 from engine.scheduler.progress import (
+    ResumePlanned,
     RunBegan,
     RunDone,
     RunEvent,
@@ -69,13 +71,17 @@ class JsonConsole(Console):
 def fields_of(event: RunEvent) -> Fields:
     """One event's fields."""
     match event:
-        case RunBegan(flow, run_id, at_us, origin):
+        case ResumePlanned():
+            planned = {k: v for k, v in plan_fields(event).items() if k != "schema"}
+            return {"event": "resume-planned", **planned}
+        case RunBegan(flow, run_id, at_us, origin, warnings):
             return {
                 "event": "run-began",
                 "at": times.iso(at_us),
                 "flow": flow,
                 "run_id": run_id,
                 "origin_run_id": origin,
+                **({"warnings": list(warnings)} if warnings else {}),
             }
         case TaskLaunched(task, attempt, at_us):
             return {"event": "task-launched", "at": times.iso(at_us), **_task(task, attempt)}
@@ -93,7 +99,7 @@ def fields_of(event: RunEvent) -> Fields:
                 "at": times.iso(event.ended_us),
                 **_task(event.task, event.attempt),
                 "started_at": times.iso(event.started_us),
-                "duration_s": (event.ended_us - event.started_us) / 1_000_000,
+                "duration_s": max(0, event.ended_us - event.started_us) / 1_000_000,
                 "next": list(event.transition.targets),
                 "fanout": event.transition.fanout,
                 "reused": event.reused,

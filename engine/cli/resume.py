@@ -1,16 +1,20 @@
 """`aflow resume RUN`: a new run that reuses what another has committed."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.cli.flow_options import FlowVerb, keep_flow
+from engine.cli.flow_options import FlowVerb, keep_flow, with_decorators
 from engine.cli.options import Session, session
 from engine.cli.run import execute, run_options
 from engine.errors import NotFoundError, UsageError
 
+if TYPE_CHECKING:
+    from engine.flow.spec import FlowSpec
+
 EXAMPLES = """
 aflow resume @latest-failed
+aflow resume 01JF3 --dry-run          what would be reused, what run, and why
 aflow resume 01JF3 --step train       run train again, and all that follows
 aflow resume flow.py 01JF3            with a flow file that has moved
 """
@@ -27,7 +31,11 @@ class ResumeVerb(FlowVerb):
 
 
 def _resume(
-    words: tuple[str, ...], step: str | None, origin_run_id: str | None, **values: Any
+    words: tuple[str, ...],
+    step: str | None,
+    origin_run_id: str | None,
+    dry_run: bool,
+    **values: Any,
 ) -> int:  # Any: click's values
     from engine.worker.loader import load
 
@@ -45,7 +53,30 @@ def _resume(
             )
         bound = load(its_target)
     keep_flow(bound)
+    if dry_run:
+        return _tell(bound, run_id, step, with_decorators(values["decorators"]))
     return execute(values, resume=run_id, resume_step=step)
+
+
+def _tell(
+    flow: "type[FlowSpec]", run_id: str, step: str | None, decorators: tuple[str, ...]
+) -> int:
+    """Print the plan, and do nothing."""
+    import asyncio
+    import json
+
+    from engine.cli.resume_plan import plan_fields, plan_lines
+    from engine.runtime import Engine
+    from engine.runtime.engine import RunKeywords
+
+    wanted: RunKeywords = {"decorators": decorators}
+    if step is not None:
+        wanted["resume_step"] = step
+    now = session()
+    plan = asyncio.run(Engine.plan_resume(flow, run_id, config=now.config, **wanted))
+    lines = [json.dumps(plan_fields(plan))] if now.json else plan_lines(plan)
+    click.echo("\n".join(lines))
+    return 0
 
 
 def _meant(
@@ -92,6 +123,11 @@ command = ResumeVerb(
         click.Option(["--step"], help="Run this step, and all that follows, again."),
         click.Option(
             ["--origin-run-id"], metavar="RUN", help="The run to go on from. [default: @latest]"
+        ),
+        click.Option(
+            ["--dry-run"],
+            is_flag=True,
+            help="Print what would be reused, what would run, and why; change nothing.",
         ),
         *run_options(),
     ],

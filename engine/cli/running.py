@@ -131,8 +131,7 @@ def run(flow: "type[FlowSpec]", wanted: Mapping[str, Any], session: Session) -> 
         done = asyncio.run(work())
     finally:
         display.close()
-        if not signals:
-            _let_go()
+        _let_go(was_told=bool(signals))
     if done is not None:
         code = exit_code_of(done)
     else:
@@ -145,8 +144,7 @@ def _cancel_on_signals(received: list[int], display: Display) -> None:
     """Let the first signal end the tasks and the run, and a second one stop waiting for them.
 
     These are not the loop's own handlers, which are gone once it closes: a late signal, of which a
-    user in a hurry sends many, must not end the process with another exit code. A process that has
-    been told to end keeps them; `_let_go` takes them off one that has not.
+    user in a hurry sends many, must not end the process with another exit code.
     """
     import asyncio
 
@@ -167,11 +165,18 @@ def _cancel_on_signals(received: list[int], display: Display) -> None:
             signal.signal(number, on_signal)
 
 
-def _let_go() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in _ENDING[1:]:
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
+def _let_go(*, was_told: bool) -> None:
+    """Take our handlers off; a process that was told to end, and does, hears nothing more.
+
+    Ignored, not handled: as it ends, Python gives every signal that has a handler its default back,
+    which is to kill the process.
+    """
+    for number in _ENDING:
+        if was_told:
+            signal.signal(number, signal.SIG_IGN)
+        elif signal.getsignal(number) != signal.SIG_IGN:
+            is_interrupt = number == signal.SIGINT
+            signal.signal(number, signal.default_int_handler if is_interrupt else signal.SIG_DFL)
 
 
 def _fork(flow: "type[FlowSpec]", wanted: Mapping[str, Any], session: Session) -> "Zygote | None":

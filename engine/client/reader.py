@@ -13,17 +13,18 @@ from typing import Any, Self
 import msgpack
 
 from engine.config import Config
-from engine.errors import Failure, NotFoundError
-from engine.facts import record_of
+from engine.errors import Failure, MetadataDamagedError, NotFoundError, StoreError
 from engine.flow.graph import Graph, Kind, Node
+from engine.scheduler.facts import fact_of, record_of
 from engine.scheduler.journal import FailedRecord, RunBeganRecord, SucceededRecord, decode
 from engine.stores.artifacts import load_entry
 from engine.stores.journals import JournalReader, run_holder
 from engine.stores.layout import Layout, open_layout
 from engine.stores.logs import LocalLogStore, LogPage, LogQuery, LogRecord
-from engine.stores.manifest import Entries, Entry
+from engine.stores.manifest import Entries, Entry, outline
 from engine.stores.metadata.base import RunRecord, TaskRecord
 from engine.stores.metadata.local import LocalMetadataSync
+from engine.stores.metadata.rebuild import known_runs
 
 ENDED = frozenset(("succeeded", "failed", "interrupted"))
 _JOURNALS_OPEN = 16  # descriptors; a client that walks many runs reads one after the other
@@ -39,7 +40,7 @@ class Reader:
         )
         self._logs = LocalLogStore(layout)
         path = Path(config.metadata) if config.metadata else layout.metadata
-        self._facts = LocalMetadataSync(path)
+        self._facts = LocalMetadataSync(path, known=lambda: known_runs(layout, fact_of))
         self._journals: OrderedDict[tuple[str, str], JournalReader] = OrderedDict()
         self._graphs: dict[tuple[str, str], Graph] = {}
 
@@ -151,13 +152,26 @@ class Reader:
         if record.result is None:
             return {}
         found = decode(self._journal(record.flow, record.run_id).read(record.result))
-        return Entries(found.manifest) if isinstance(found, SucceededRecord) else {}
+        if not isinstance(found, SucceededRecord) or not _is_of(record, found):
+            raise StoreError(
+                f"the database and the journal of {record.flow}/{record.run_id} disagree on where "
+                f"the result of {record.step}/{record.task_id} is",
+                hint="`aflow fsck` tells which is damaged; its --reindex mends the database",
+            )
+        return Entries(found.manifest)
 
     def began(self, flow: str, run_id: str) -> RunBeganRecord | None:
         """The first record of a run's journal."""
         for _, payload in self._journal(flow, run_id).scan():
             record = decode(payload)
-            return record if isinstance(record, RunBeganRecord) else None
+            if not isinstance(record, RunBeganRecord):
+                return None
+            if (record.flow, record.run_id) != (flow, run_id):
+                raise StoreError(
+                    f"the journal of {flow}/{run_id} is that of {record.flow}/{record.run_id}",
+                    hint="somebody has moved or copied it; put it where it was",
+                )
+            return record
         return None
 
     def _began(self, flow: str, run_id: str) -> RunBeganRecord | None:
@@ -225,12 +239,21 @@ class Reader:
         """
         return load_entry(entry, self._blobs, allow_pickle=allow_pickle)
 
+    def blob_path(self, entry: Entry) -> str:
+        """The file that holds a value; empty for one inside its manifest."""
+        return self._blobs.path(entry.digest) if entry.digest else ""
+
     @staticmethod
     def failure(record: TaskRecord) -> Failure | None:
         """How a task failed, as text."""
         if record.failure is None:
             return None
-        return Failure.from_dict(msgpack.unpackb(record.failure))
+        try:
+            return Failure.from_dict(msgpack.unpackb(record.failure))
+        except (ValueError, TypeError, AttributeError, msgpack.UnpackException) as error:
+            raise MetadataDamagedError(
+                "the list of tasks", problem=f"how {record.step}/{record.task_id} failed is garbled"
+            ) from error
 
     def log_page(self, flow: str, run_id: str, query: LogQuery, position: int = 0) -> LogPage:
         """Lines from a position on; a page without records is the end for now."""
@@ -263,6 +286,14 @@ class Reader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _is_of(record: TaskRecord, found: SucceededRecord) -> bool:
+    """Whether a commit is the task's, and of the run or of one before it."""
+    head = outline(found.manifest)
+    place = record.step, record.task_id
+    is_of_run = found.reused or head.run_id == record.run_id
+    return (found.task.step, found.task.task_id) == place == (head.step, head.task_id) and is_of_run
 
 
 def graph_from(plain: Mapping[str, Any], flow: str) -> Graph:  # Any: plain msgpack values

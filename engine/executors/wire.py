@@ -7,7 +7,9 @@ zygote, which has run user code, cannot make the executor run or swallow anythin
 """
 
 import array
+import socket
 import struct
+from collections.abc import Sequence
 from enum import IntEnum
 
 from msgspec import Struct
@@ -33,6 +35,10 @@ REPLY_MAX_BYTES = 1024 * 1024
 RECEIVE_BYTES = 64 * 1024
 ANCILLARY_BYTES = 1024  # room for the descriptors of one message, and then some
 _FD_SIZE = array.array("i").itemsize
+
+
+Ancillary = Sequence[tuple[int, int, bytes]]
+"""What came beside the bytes, as `socket.recvmsg` gives it."""
 
 
 class Kind(IntEnum):
@@ -63,6 +69,22 @@ def unpack_fds(ancillary: bytes) -> list[int]:
     fds = array.array("i")
     fds.frombytes(ancillary[: len(ancillary) - len(ancillary) % _FD_SIZE])
     return list(fds)
+
+
+_CREDENTIALS = struct.Struct("<iII")  # pid, uid, gid: struct ucred of unix(7)
+CREDENTIALS_BYTES = socket.CMSG_SPACE(_CREDENTIALS.size)
+
+
+def sender(ancillary: Ancillary) -> int | None:
+    """The process that sent a report, as the kernel says; None where it does not say (macOS).
+
+    Source: unix(7), SCM_CREDENTIALS: with SO_PASSCRED every message carries its sender's ids.
+    """
+    for _level, _kind, data in ancillary:
+        if len(data) == _CREDENTIALS.size:
+            pid: int = _CREDENTIALS.unpack(data)[0]
+            return pid
+    return None
 
 
 class FrameReader:

@@ -146,6 +146,8 @@ def _sockets() -> tuple[socket.socket, socket.socket, socket.socket, socket.sock
     reports, its_reports = socket.socketpair(socket.AF_UNIX, _CHANNEL_TYPE)
     control.setblocking(False)
     reports.setblocking(False)
+    if sys.platform == "linux":
+        reports.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # see wire.sender
     return control, its_control, reports, its_reports
 
 

@@ -26,7 +26,8 @@ class Node(Struct, frozen=True):
     """One step as the scheduler sees it.
 
     `split_parents` are the splits (static or foreach) open around the step, outermost first;
-    `join_of` names the split that this join closes. `where` is "file:line" of the step.
+    `join_of` names the split that this join closes. `where` is "file:line" of the step, `code` a
+    fingerprint of its source: equal for equal text, "" if it is not known.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Node(Struct, frozen=True):
     timeout_s: float | None = None
     doc: str = ""
     where: str = ""
+    code: str = ""
 
 
 class Graph(Struct, frozen=True):

@@ -102,6 +102,7 @@ def _node(draft: Draft, shape: Shape, name: str) -> Node:
         timeout_s=timeout_s,
         doc=draft.steps[name].doc,
         where=draft.steps[name].where,
+        code=draft.steps[name].code,
     )
 
 

@@ -19,6 +19,7 @@ from engine.flow.words import closest, listed
 
 ENVIRONMENT_PREFIX = "AFLOW_PARAMETER_"
 VALUE_MAX_BYTES = 2**20
+JSON_DEPTH_MAX = 64
 
 RESERVED_NAMES = frozenset(
     (
@@ -181,7 +182,7 @@ class Parameter:
 
     def _json(self, text: str) -> Any:  # Any: what JSON can say
         try:
-            return json.loads(text)
+            return self._shallow(json.loads(text))
         except json.JSONDecodeError as error:
             near = text[max(0, error.pos - 10) : error.pos + 10]
             raise self._error(
@@ -193,9 +194,20 @@ class Parameter:
 
     def _plain(self, value: object) -> object:
         try:
-            json.dumps(value)
+            text = json.dumps(value)
         except (TypeError, ValueError, RecursionError) as error:
             raise self._error(f"must be what JSON can say: {error}") from None
+        if len(text) > VALUE_MAX_BYTES:
+            raise self._error(f"is longer than {VALUE_MAX_BYTES:,} bytes")
+        return self._shallow(value)
+
+    def _shallow(self, value: object) -> object:
+        """The value, if it is not too deep for those who read it."""
+        level = _containers([value])
+        for _ in range(JSON_DEPTH_MAX):
+            level = [below for node in level for below in _containers(node)]
+        if level:
+            raise self._error(f"is nested more than {JSON_DEPTH_MAX} levels deep")
         return value
 
     def _wrong(self, value: object) -> ParameterError:
@@ -205,6 +217,12 @@ class Parameter:
 
     def _error(self, problem: str) -> ParameterError:
         return ParameterError(f"parameter {self.name!r} {problem}", where=self.where)
+
+
+def _containers(node: Any) -> list[Any]:  # Any: what JSON can say
+    """The lists and maps directly inside a list or a map."""
+    inside = node.values() if isinstance(node, dict) else node
+    return [below for below in inside if isinstance(below, dict | list | tuple)]
 
 
 def type_of(value: object) -> type:

@@ -265,6 +265,7 @@ class FlowSpec:
         return frozenset(_state(self, "_dropped").dropped)
 
 
+NAME_MAX_BYTES = 128
 RESERVED_NAMES = frozenset(n for n in vars(FlowSpec) if not n.startswith("__") and n != "name") | {
     "_aflow"
 }
@@ -357,6 +358,11 @@ def _writable(flow: FlowSpec, name: str, verb: str) -> _State | None:
     """The flow's state, once it is sure that `name` may be an artifact."""
     if name in RESERVED_NAMES:
         raise AttributeError(f"self.{name} cannot be {verb}: the name belongs to FlowSpec")
+    if not name.isidentifier() or len(name.encode()) > NAME_MAX_BYTES:
+        raise AttributeError(
+            f"{name[:80]!r} cannot be {verb}: an artifact's name is one that Python takes after "
+            f"`self.`, of at most {NAME_MAX_BYTES} bytes"
+        )
     if is_step(getattr(type(flow), name, None)):
         raise AttributeError(f"self.{name} cannot be {verb}: {name!r} is a step of this flow")
     state: _State | None = flow.__dict__.get("_aflow")

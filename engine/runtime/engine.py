@@ -6,22 +6,25 @@ server, a test, or inside another flow's step.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+import contextvars
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypedDict, Unpack
+from typing import Any, Protocol, Self, TypedDict, Unpack
 
 from engine import config as configuration
 from engine.config import Config
+from engine.errors import UsageError
 from engine.executors.zygote import Zygote
 from engine.flow.spec import FlowSpec
+from engine.runtime.clock import Clocks
 from engine.runtime.options import RunOptions
 from engine.runtime.result import FinishedRun
 from engine.runtime.run import Run
 from engine.runtime.stores import Stores, open_stores
-from engine.scheduler.progress import Observer, RunEvent
+from engine.scheduler.progress import Observer, ResumePlanned, RunEvent
 
 
 class RunKeywords(TypedDict, total=False):
@@ -42,10 +45,12 @@ class Engine:
 
     Args:
         config: settings; by default those of the environment and the configuration files.
+        clocks: by default the machine's.
     """
 
-    def __init__(self, config: Config | None = None) -> None:
+    def __init__(self, config: Config | None = None, *, clocks: Clocks | None = None) -> None:
         self.config = config or configuration.load()
+        self._clocks = clocks or Clocks()
         self._stores: Stores | None = None
 
     async def __aenter__(self) -> Self:
@@ -91,10 +96,10 @@ class Engine:
         try:
             if self._stores is None:
                 self._stores = open_stores(self.config, create=True)
-            run = Run(flow, options or RunOptions(), self.config, self._stores)
+            run = Run(flow, options or RunOptions(), self.config, self._stores, self._clocks)
         except BaseException:
             if zygote is not None:
-                zygote.kill()
+                await asyncio.to_thread(zygote.kill)
             raise
         return await run.execute(observers, zygote)
 
@@ -148,21 +153,49 @@ class Engine:
     @staticmethod
     async def resume(
         flow: type[FlowSpec],
-        run_id: str | None = None,
+        run: "str | RunLike | None" = None,
         *,
         config: Config | None = None,
         **keywords: Unpack[RunKeywords],
     ) -> FinishedRun:
-        """Start a run that goes on from run `run_id`, by default the flow's latest.
+        """Start a run that goes on from another: reuses what it has committed, and does the rest.
+
+        Args:
+            flow: the flow's class, as it is now: what is done again is done by its code.
+            run: the run to go on from, its id or a run as `run` or the client gives it; by default
+                the flow's latest. Its parameters are those of the new one.
+            config: settings.
+            keywords: as for `run`; `resume_step` runs that step and all that follows again.
 
         Raises:
             NotFoundError: there is no such run.
             RunFailedError: the new run did not succeed.
         """
         async with Engine(config) as engine:
-            finished = await engine.execute(flow, _options(keywords, resume=run_id or ""))
+            finished = await engine.execute(flow, _resuming(flow, run, keywords))
         finished.raise_for_status()
         return finished
+
+    @staticmethod
+    async def plan_resume(
+        flow: type[FlowSpec],
+        run: "str | RunLike | None" = None,
+        *,
+        config: Config | None = None,
+        **keywords: Unpack[RunKeywords],
+    ) -> ResumePlanned:
+        """Say what `resume` would reuse and what it would do, and why. Nothing is written.
+
+        Raises:
+            NotFoundError: there is no such run, or no datastore.
+        """
+        config = config or configuration.load()
+        options = _resuming(flow, run, keywords)
+        stores = open_stores(config, create=False)
+        try:
+            return await Run(flow, options, config, stores, Clocks()).plan()
+        finally:
+            await stores.aclose()
 
     @staticmethod
     def run_sync(
@@ -173,27 +206,68 @@ class Engine:
         Raises:
             RunFailedError: the run did not succeed.
         """
+        return _in_a_loop(lambda: Engine.run(flow, config=config, **keywords))
 
-        begun: Future[Callable[[str], object]] = Future()
+    @staticmethod
+    def resume_sync(
+        flow: type[FlowSpec],
+        run: "str | RunLike | None" = None,
+        *,
+        config: Config | None = None,
+        **keywords: Unpack[RunKeywords],
+    ) -> FinishedRun:
+        """`resume` for code that is not async; see `run_sync`."""
+        return _in_a_loop(lambda: Engine.resume(flow, run, config=config, **keywords))
 
-        async def work() -> FinishedRun:
-            loop, task = asyncio.get_running_loop(), asyncio.current_task()
-            if task is not None:
-                begun.set_result(partial(loop.call_soon_threadsafe, task.cancel))
-            return await Engine.run(flow, config=config, **keywords)
 
+class RunLike(Protocol):
+    """A run as `Engine.run` and the client give it."""
+
+    @property
+    def pathspec(self) -> str: ...
+
+
+def _in_a_loop(start: Callable[[], Coroutine[Any, Any, FinishedRun]]) -> FinishedRun:
+    """Run a coroutine to its end: here, or in a thread of its own where a loop runs already."""
+    begun: Future[Callable[[str], object]] = Future()
+
+    async def work() -> FinishedRun:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        if task is not None:
+            begun.set_result(partial(loop.call_soon_threadsafe, task.cancel))
+        return await start()
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work())
+    context = contextvars.copy_context()
+    with ThreadPoolExecutor(1, "aflow run_sync") as pool:
+        running = pool.submit(context.run, asyncio.run, work())
         try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return asyncio.run(work())
-        with ThreadPoolExecutor(1, "aflow run_sync") as pool:
-            running = pool.submit(asyncio.run, work())
-            try:
-                return running.result()
-            except KeyboardInterrupt:  # of this thread: the other one knows nothing of it
-                with suppress(RuntimeError):  # it has ended meanwhile
-                    begun.result()("by SIGINT")
-                raise
+            return running.result()
+        except KeyboardInterrupt:  # of this thread: the other one knows nothing of it
+            with suppress(RuntimeError):  # it has ended meanwhile
+                begun.result()("by SIGINT")
+            raise
+
+
+def _resuming(
+    flow: type[FlowSpec], run: "str | RunLike | None", keywords: RunKeywords
+) -> RunOptions:
+    """The options of a run that goes on from `run`: an id, or `Flow/id`.
+
+    Raises:
+        UsageError: it is a run of another flow.
+    """
+    named = "" if run is None else run if isinstance(run, str) else run.pathspec
+    name, slash, run_id = named.rpartition("/")
+    if slash and name != flow.__name__:
+        raise UsageError(
+            f"run {named} is of another flow than {flow.__name__}",
+            hint=f"a run of {flow.__name__} can be resumed by it",
+        )
+    return _options(keywords, resume=run_id)
 
 
 def _options(keywords: RunKeywords, *, resume: str | None = None) -> RunOptions:

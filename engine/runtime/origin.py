@@ -1,16 +1,20 @@
 """Where a resumed run starts from: another run's parameters and what it committed."""
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from itertools import chain
 
 from msgspec import Struct
 
-from engine.errors import NotFoundError, StoreError, UsageError
+from engine.errors import NotFoundError, StoreError, UnsafeNameError, UsageError
 from engine.flow.graph import Graph
 from engine.runtime.stores import Stores
 from engine.scheduler.journal import RunBeganRecord, decode
 from engine.scheduler.memo import Memo
+from engine.scheduler.plan import Planning
+from engine.scheduler.progress import ResumePlanned
+from engine.stores.fsck import Soundness
 from engine.stores.journals import JournalReader
-from engine.stores.manifest import Manifest
+from engine.stores.manifest import Manifest, digests_in
 
 _LINEAGE_MAX = 64  # files that stay open while the run lasts
 
@@ -18,13 +22,23 @@ _LINEAGE_MAX = 64  # files that stay open while the run lasts
 class Origin(Struct, frozen=True):
     """A run to go on from. `parameters` is the packed manifest of its parameters.
 
-    `journals` are open: its own, and those of the runs that it came from.
+    `journals` are open: its own, and those of the runs that it came from. What is damaged in them
+    is passed over, so the tasks that it held are done again.
     """
 
     run_id: str
     parameters: bytes
     memo: Memo
+    plan: ResumePlanned
     journals: tuple[JournalReader, ...]
+
+    def warnings(self) -> tuple[str, ...]:
+        """What is damaged, for people."""
+        return tuple(
+            f"{journal.path} is damaged at byte {torn.offset:,}: what it held is done again"
+            for journal in self.journals
+            for torn in journal.passed_over
+        )
 
     def close(self) -> None:
         for journal in self.journals:
@@ -33,6 +47,8 @@ class Origin(Struct, frozen=True):
 
 async def find_origin(stores: Stores, graph: Graph, run_id: str, step: str | None) -> Origin:
     """Read the run to go on from; `run_id` may be "" for the flow's latest.
+
+    The loop gets its turn every few milliseconds, however many tasks that run has.
 
     Raises:
         NotFoundError: there is no such run.
@@ -52,12 +68,20 @@ async def find_origin(stores: Stores, graph: Graph, run_id: str, step: str | Non
             f"there is no run {graph.flow}/{run_id} in {stores.layout.root}",
             hint=f"`aflow list {graph.flow}` lists its runs",
         )
-    journals = [JournalReader(str(path))]
+    journals = [JournalReader(str(path), is_tolerant=True)]
     try:
-        began = _began(journals[0], run_id)
+        began = _began(journals[0], graph.flow, run_id)
         await _add_older(journals, stores, began)
-        rerun = () if step is None else (step,)
-        return Origin(run_id, began.parameters, _memo(journals, stores, rerun), tuple(journals))
+        memo = Memo(
+            journals[0],
+            older=journals[1:],
+            rerun=() if step is None else (step,),
+            is_usable=_Blobs(stores).are_sound,
+        )
+        planning = Planning(graph, memo, run_id)
+        for _ in chain(memo.read(), planning.steps()):
+            await asyncio.sleep(0)
+        return Origin(run_id, began.parameters, memo, planning.plan(), tuple(journals))
     except BaseException:
         for journal in journals:
             journal.close()
@@ -65,18 +89,18 @@ async def find_origin(stores: Stores, graph: Graph, run_id: str, step: str | Non
 
 
 async def _add_older(journals: list[JournalReader], stores: Stores, began: RunBeganRecord) -> None:
-    """Open the journals of the runs that a run came from, as far back as they can be read."""
+    """Open the journals of the runs that a run came from, as far back as they are there."""
     seen = {began.run_id}
     while (older := began.origin_run_id) and older not in seen and len(seen) < _LINEAGE_MAX:
         seen.add(older)
         try:
             await stores.settle(began.flow, older)
-            journal = JournalReader(str(stores.layout.journal(began.flow, older)))
-        except (NotFoundError, StoreError):  # deleted: its tasks are done again
+            path = str(stores.layout.journal(began.flow, older))
+            journal = JournalReader(path, is_tolerant=True)
+        except (NotFoundError, StoreError, UnsafeNameError):  # deleted: its tasks are done again
             return
         try:
-            began = _began(journal, older)
-            journal.end()
+            began = _began(journal, began.flow, older)
         except StoreError:
             journal.close()
             return
@@ -90,19 +114,34 @@ async def _latest(stores: Stores, flow: str) -> str:
     raise NotFoundError(f"flow {flow} has no run to resume", hint="start one with `aflow run`")
 
 
-def _began(journal: JournalReader, run_id: str) -> RunBeganRecord:
+def _began(journal: JournalReader, flow: str, run_id: str) -> RunBeganRecord:
     for _, payload in journal.scan():
         record = decode(payload)
-        if isinstance(record, RunBeganRecord):
+        if isinstance(record, RunBeganRecord) and (record.flow, record.run_id) == (flow, run_id):
             return record
         break
-    raise StoreError(f"the journal of run {run_id} does not begin with the run's start")
+    raise StoreError(
+        f"{journal.path} does not begin with the start of run {run_id}",
+        hint="it is damaged, and the run's parameters with it: start the flow with `aflow run`",
+    )
 
 
-def _memo(journals: Sequence[JournalReader], stores: Stores, rerun: Iterable[str]) -> Memo:
-    def is_usable(packed: bytes) -> bool:
-        manifest = Manifest.unpack(packed)
-        entries = [*manifest.artifacts.values(), *([manifest.items] if manifest.items else [])]
-        return all(e.digest is None or stores.has(e.digest) for e in entries)
+class _Blobs:
+    """Whether the blobs of manifests are as they were written. Tasks share blobs, so each is looked
+    at once.
+    """
 
-    return Memo(journals[0], older=journals[1:], rerun=rerun, is_usable=is_usable)
+    def __init__(self, stores: Stores) -> None:
+        # A journal in an object store names no blob that is not there; what comes from there is
+        # verified when it comes.
+        self._sound = None if stores.replica else Soundness(stores.blobs)
+        self._known: set[str] = set()
+
+    def are_sound(self, packed: bytes) -> bool:
+        digests = digests_in(packed)
+        if self._sound is None or self._known.issuperset(digests):
+            return True
+        if not self._sound.of(Manifest.unpack(packed)):
+            return False
+        self._known.update(digests)
+        return True

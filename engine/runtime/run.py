@@ -9,13 +9,13 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from typing import Any
 
 from msgspec import Struct, to_builtins
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from engine import config as configuration
 from engine.config import Config
-from engine.executors.local import LocalExecutor
+from engine.errors import UsageError
+from engine.executors.local import LocalExecutor, LocalExecutorConfig
 from engine.executors.zygote import Zygote
-from engine.facts import record_of
 from engine.flow.decorators.environment import Environment
 from engine.flow.decorators.resources import Resources
 from engine.flow.decorators.specs import Decorators, attach
@@ -23,33 +23,37 @@ from engine.flow.graph import Graph
 from engine.flow.lint import graph_of
 from engine.flow.parameters import ParameterContext, constants_of, resolve
 from engine.flow.spec import FlowSpec
-from engine.groups import unwrapped
-from engine.ids import new_run_id
+from engine.ids import new_run_id, next_run_us
+from engine.package.bundle import suffixes_of
+from engine.runtime.clock import Clocks
+from engine.runtime.code import code_of
+from engine.runtime.inclusion import PARAMETERS_STEP, save_parameters
 from engine.runtime.options import RunOptions, RunSettings
 from engine.runtime.origin import Origin, find_origin
-from engine.runtime.recorder import Recorder
+from engine.runtime.recorder import Recorder, run_recorded
 from engine.runtime.result import FinishedRun
 from engine.runtime.stores import Stores
 from engine.scheduler.driver import Driver, DriverParts
+from engine.scheduler.facts import record_of
 from engine.scheduler.jobs import JobFactory, RunFacts
-from engine.scheduler.journal import RunBeganRecord, SucceededRecord, decode
+from engine.scheduler.journal import RunBeganRecord, Seal, SucceededRecord, decode
 from engine.scheduler.machine import Scheduler
-from engine.scheduler.progress import Observer, RunDone, RunEvent, TaskDone, TaskOutput
-from engine.stores.artifacts import save_values
+from engine.scheduler.progress import (
+    Observer,
+    ResumePlanned,
+    RunDone,
+    RunEvent,
+    TaskDone,
+    TaskOutput,
+)
 from engine.stores.gate import entered
 from engine.stores.journals import JournalReader, JournalWriter
 from engine.stores.leases import Lease
 from engine.stores.logs import LogBatch, LogWriter
-from engine.stores.manifest import Manifest
+from engine.stores.manifest import Entry, Manifest
 from engine.stores.metadata.tags import merged_tags
-from engine.worker.loader import adopt_main, refuse_while_loading, target_of
-
-PARAMETERS_STEP = "_parameters"
-
-
-def now_us() -> int:
-    """Microseconds since 1970, UTC."""
-    return time.time_ns() // 1000
+from engine.stores.threads import in_thread
+from engine.worker.loader import adopt_main, refuse_while_loading
 
 
 class _Folder(Struct, frozen=True):
@@ -71,7 +75,12 @@ class Run:
     """
 
     def __init__(
-        self, flow: type[FlowSpec], options: RunOptions, config: Config, stores: Stores
+        self,
+        flow: type[FlowSpec],
+        options: RunOptions,
+        config: Config,
+        stores: Stores,
+        clocks: Clocks,
     ) -> None:
         refuse_while_loading()
         if flow.__module__ == "__main__":
@@ -84,7 +93,11 @@ class Run:
         self._tags = merged_tags((), options.tags, ())
         self._decorators = attach(flow, options.decorators)
         self._graph = graph_of(flow, self._decorators)
+        known = stores.layout.run_ids(self._graph.flow)
+        self._created_us = next_run_us(clocks.wall(), known)
+        self._clock = clocks.steady(self._created_us)
         self._end: TaskDone | None = None
+        self._note: str | None = None
 
     async def execute(self, observers: tuple[Observer, ...], zygote: Zygote | None) -> FinishedRun:
         """Run to the end; cancelled, first end everything that was started."""
@@ -96,13 +109,17 @@ class Run:
                 runs = str(self._stores.layout.root / "runs")
                 await gate.enter_async_context(entered(runs))
                 origin = await self._find_origin()
-                parameters = origin.parameters if origin else self._resolve_parameters()
+                # Before there is a run: a file that cannot be included leaves none behind.
+                parameters = origin.parameters if origin else await self._save_parameters()
                 zygote = zygote or self._spawn()
-                executor = LocalExecutor(zygote)
+                executor = LocalExecutor(zygote, LocalExecutorConfig(clock=self._clock))
                 with ExitStack() as stack:
                     folder = self._open_folder(stack)
                     await gate.aclose()
-                    began = self._began(folder, parameters, origin)
+                    began = await self._began(folder, parameters, origin)
+                    if origin is not None:
+                        for observer in observers:
+                            observer(origin.plan)
                     done = await self._drive(folder, began, executor, origin, observers)
                     return self._finished(folder, began, done)
         finally:
@@ -111,7 +128,7 @@ class Run:
             if executor is not None:
                 await executor.aclose()
             elif zygote is not None:
-                zygote.kill()
+                await asyncio.to_thread(zygote.kill)
 
     def _spawn(self) -> Zygote:
         # The command line has forked its own, and has no use for all that a worker imports.
@@ -120,25 +137,44 @@ class Run:
         decorators, isolation = self._options.decorators, self._settings.isolation
         return spawn_for(self._flow, decorators, isolation=isolation)
 
+    async def plan(self) -> ResumePlanned:
+        """Say what `execute` would do, and do nothing.
+
+        Raises:
+            UsageError: the options name no run to go on from.
+        """
+        origin = await self._find_origin()
+        if origin is None:
+            raise UsageError("no run is named to go on from", hint='resume="" is the latest')
+        origin.close()
+        return origin.plan
+
+    def _notes(self) -> tuple[str, ...]:
+        return () if self._note is None else (self._note,)
+
     async def _find_origin(self) -> Origin | None:
         options = self._options
         if options.resume is None:
             return None
         return await find_origin(self._stores, self._graph, options.resume, options.resume_step)
 
-    def _resolve_parameters(self) -> Mapping[str, Any]:  # Any: of the parameters' types
+    async def _save_parameters(self) -> Mapping[str, Entry]:
         context = ParameterContext(user_name=self._config.username, ds_type="local")
         environ = configuration.parameter_variables()
         values = resolve(self._flow, self._options.parameters, environ, context=context)
-        return {**constants_of(self._flow), **values}
+        return await in_thread(
+            save_parameters, {**constants_of(self._flow), **values}, self._stores.blobs
+        )
 
     def _open_folder(self, stack: ExitStack) -> _Folder:
         """Choose the run's id, make its directory, take its lease and open its files."""
         layout, flow = self._stores.layout, self._graph.flow
         layout.sweep()
-        created_us = now_us()
+        created_us = self._created_us
         run_id = new_run_id(created_us // 1000, int.from_bytes(os.urandom(4), "big"))
         layout.create_run(flow, run_id)
+        if self._stores.replica is not None:
+            self._stores.replica.mark_unshipped(flow, run_id)
         lease = Lease.acquire(
             str(layout.lock(flow, run_id)), run=f"{flow}/{run_id}", since_us=created_us
         )
@@ -155,14 +191,17 @@ class Run:
             self._options.run_id_file.write_text(run_id)
         return _Folder(run_id, created_us, journal, reader, log)
 
-    def _began(
-        self, folder: _Folder, parameters: bytes | Mapping[str, Any], origin: Origin | None
+    async def _began(
+        self, folder: _Folder, parameters: bytes | Mapping[str, Entry], origin: Origin | None
     ) -> RunBeganRecord:
         flow = self._graph.flow
         if not isinstance(parameters, bytes):
-            entries = save_values(parameters, self._stores.blobs, step=PARAMETERS_STEP)
-            manifest = Manifest(flow, folder.run_id, PARAMETERS_STEP, "0", 0, entries)
+            manifest = Manifest(flow, folder.run_id, PARAMETERS_STEP, "0", 0, parameters)
             parameters = manifest.pack()
+        suffixes = suffixes_of(self._config.package_suffixes)
+        code, self._note = await in_thread(
+            code_of, self._flow, folder.run_id, self._stores, suffixes, now_ns=time.time_ns()
+        )
         return RunBeganRecord(
             at_us=folder.created_us,
             flow=flow,
@@ -172,7 +211,7 @@ class Run:
             host=socket.gethostname(),
             tags=self._tags,
             origin_run_id=origin.run_id if origin else None,
-            code={"target": target_of(self._flow)},
+            code=code,
             graph=_plain(self._graph),
             slots=self._settings.max_workers,
             on_failure=self._settings.on_failure,
@@ -206,7 +245,7 @@ class Run:
         layout = self._stores.layout
         journal = Growing(str(layout.journal(began.flow, began.run_id)), lambda: folder.journal.end)
         log = Growing(str(layout.log(began.flow, began.run_id)), lambda: folder.log.end)
-        record = record_of(began, pid=os.getpid())
+        record = replace(record_of(began), pid=os.getpid())
         async with shipped(self._stores.replica, record, journal, log) as beside:
             yield beside.broker, (beside.observe,)
 
@@ -220,10 +259,16 @@ class Run:
         *,
         broker: str | None,
     ) -> RunDone:
-        record = record_of(began, pid=os.getpid())
+        record = replace(record_of(began), pid=os.getpid())
         recorder = Recorder(
             self._stores.metadata, record, lambda lines: folder.log.append(_logs(lines))
         )
+
+        def seal() -> Seal:
+            recorder.flush_lines()
+            folder.log.sync()
+            return {"journal": folder.journal.seal, "log": folder.log.seal}
+
         driver = Driver(
             DriverParts(
                 scheduler=Scheduler(
@@ -238,22 +283,16 @@ class Run:
                     self._graph, self._facts(began, broker), folder.reader, self._put_blob
                 ),
                 began=began,
-                clock=now_us,
+                clock=self._clock,
                 get_blob=self._get_blob,
                 observers=(recorder.observe, self._watch, *observers),
                 memo=origin.memo if origin else None,
+                seal=seal,
+                sync=folder.journal.sync if self._config.durability == "power" else None,
+                warnings=(*(origin.warnings() if origin else ()), *self._notes()),
             )
         )
-        with unwrapped():
-            async with asyncio.TaskGroup() as group:
-                name = f"recorder of {began.run_id}"
-                recording = group.create_task(recorder.run(), name=name)
-                try:
-                    return await driver.run()
-                finally:
-                    recorder.close()
-                    # A group whose body is cancelled cancels its tasks: the end would go unwritten.
-                    await asyncio.wait({recording})
+        return await run_recorded(driver, recorder)
 
     def _facts(self, began: RunBeganRecord, broker: str | None) -> RunFacts:
         return RunFacts(

@@ -8,10 +8,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.config import Config
+from engine.scheduler.facts import fact_of
 from engine.stores.directory import BlobDirectory
 from engine.stores.layout import Layout, create_layout, open_layout
 from engine.stores.metadata.base import MetadataStore
 from engine.stores.metadata.local import LocalMetadata
+from engine.stores.metadata.rebuild import known_runs
 from engine.stores.threads import in_thread
 
 if TYPE_CHECKING:
@@ -72,8 +74,8 @@ def open_stores(config: Config, *, create: bool) -> Stores:
     if "://" in config.datastore:
         return _open_remote(config)
     path = Path(config.datastore)
-    layout = create_layout(path) if create else open_layout(path)
-    return Stores(layout, _blobs(config, layout), LocalMetadata(_metadata(config, layout)))
+    layout = create_layout(path, durability=config.durability) if create else open_layout(path)
+    return Stores(layout, _blobs(config, layout), _metadata(config, layout))
 
 
 def _open_remote(config: Config) -> Stores:
@@ -86,13 +88,17 @@ def _open_remote(config: Config) -> Stores:
     layout = replica_layout(config)
     fetcher = Fetcher(config, layout)
     layout = replace(layout, fetch=fetcher)
-    metadata = LocalMetadata(_metadata(config, layout))
+    metadata = _metadata(config, layout)
     replica = open_replica(config, layout, metadata)
     return Stores(layout, _blobs(config, layout), metadata, replica, fetcher.close)
 
 
-def _metadata(config: Config, layout: Layout) -> Path:
-    return Path(config.metadata) if config.metadata else layout.metadata
+def _metadata(config: Config, layout: Layout) -> LocalMetadata:
+    return LocalMetadata(
+        Path(config.metadata) if config.metadata else layout.metadata,
+        durability=config.durability,
+        known=lambda: known_runs(layout, fact_of),
+    )
 
 
 def _blobs(config: Config, layout: Layout) -> BlobDirectory:

@@ -11,7 +11,7 @@ The driver decides nothing about tasks; such an `if` belongs in machine.py. Its 
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from msgspec import Struct, field
@@ -39,14 +39,15 @@ from engine.scheduler.journal import (
     JournalWriter,
     RetryDueRecord,
     RunBeganRecord,
+    Seal,
     SucceededRecord,
 )
-from engine.scheduler.ledger import Clock, Ledger, done_record
+from engine.scheduler.ledger import Clock, Ledger, began_event, done_record
 from engine.scheduler.machine import Scheduler
 from engine.scheduler.memo import Memo
+from engine.scheduler.outcomes import refusal
 from engine.scheduler.progress import (
     Observer,
-    RunBegan,
     RunDone,
     TaskAttemptFailed,
     TaskDone,
@@ -59,7 +60,12 @@ _NEWS_A_TURN = 100  # handled before other tasks of the loop get their turn: und
 
 
 class DriverParts(Struct, frozen=True):
-    """What a driver joins. `get_blob` reads a manifest too large for the worker's channel."""
+    """What a driver joins.
+
+    `get_blob` reads a manifest too large for the worker's channel. `seal` is asked at the end, when
+    nothing more is printed, for what the run's last frame says of the run's files. `sync` lets the
+    journal survive a loss of power; see Ledger.
+    """
 
     scheduler: Scheduler
     executor: Executor
@@ -70,6 +76,9 @@ class DriverParts(Struct, frozen=True):
     get_blob: GetBlob
     observers: Sequence[Observer] = ()
     memo: Memo | None = None
+    seal: Callable[[], Seal] = dict
+    sync: Callable[[], None] | None = None
+    warnings: tuple[str, ...] = ()
 
 
 _News = JobUpdate | Ended | RunStarted | RetryDue | CancelRequested | ExecutorLost
@@ -88,15 +97,14 @@ class Driver:
     def __init__(self, parts: DriverParts) -> None:
         self._parts = parts
         self._scheduler = parts.scheduler
-        self._ledger = Ledger(parts.journal, parts.observers, parts.clock)
+        self._ledger = Ledger(parts.journal, parts.observers, parts.clock, parts.sync)
         self._inbox: asyncio.Queue[Sequence[_News]] = asyncio.Queue()
         self._todo: deque[_News] = deque()  # taken from the inbox, and not handled
         self._emptied = asyncio.Event()
         self._flights = Flights(parts.get_blob)
         self._timers: dict[tuple[TaskKey, int], asyncio.TimerHandle] = {}
         self._failure: Failure | None = None
-        self._is_interrupted = False
-        self._cancelled = "by the caller"
+        self._is_interrupted, self._cancelled = False, "by the caller"
         self._done: RunDone | None = None
         self._broken: Exception | None = None
 
@@ -154,7 +162,7 @@ class Driver:
         try:
             began = self._parts.began
             parameters = self._ledger.record(began)
-            self._ledger.emit(RunBegan(began.flow, began.run_id, began.at_us, began.origin_run_id))
+            self._ledger.emit(began_event(began, self._parts.warnings))
             await self._settle([RunStarted(parameters)])
             while self._done is None:
                 await self._settle(await self._receive())
@@ -195,6 +203,7 @@ class Driver:
             handled += 1
             if handled % _NEWS_A_TURN == 0:
                 await asyncio.sleep(0)
+        await self._ledger.settle()
 
     # -- news: into the journal, then the machine, then to those who watch ---------------------
 
@@ -276,12 +285,13 @@ class Driver:
         except StoreError as error:
             return Failure.from_error(error)
         task = ended.task
-        mine = (self._parts.began.run_id, task.step, task.task_id, ended.attempt)
-        if not ended.reused and (head.run_id, head.step, head.task_id, head.attempt) != mine:
+        mine = self._parts.began.run_id, ended.attempt
+        is_mine = (head.step, head.task_id) == (task.step, task.task_id)
+        if not (is_mine and (ended.reused or (head.run_id, head.attempt) == mine)):
             return Failure(TaskFailedError.code, "the worker reported another task's result")
         objection = self._scheduler.objection(task.step, head.transition)
         if objection is not None:
-            return Failure(TaskFailedError.code, objection, retryable=False)
+            return refusal(objection, is_limit=self._scheduler.is_too_wide(head.transition))
         return head
 
     # -- commands ------------------------------------------------------------------------------
@@ -303,7 +313,7 @@ class Driver:
                 status = "interrupted" if self._is_interrupted else "failed"
                 done = self._outcome("succeeded" if is_ok else status, reason)
                 crashpoints.RUN_BEFORE_DONE.passed()
-                self._ledger.record(done_record(done))
+                self._ledger.record(done_record(done, self._parts.seal()))
                 crashpoints.RUN_AFTER_DONE.passed()
                 self._done = done
                 self._ledger.emit(done)
@@ -316,8 +326,8 @@ class Driver:
         found = self._parts.memo.take(launch.task, launch.inputs)
         if found is None:
             return None
-        times = found.started_us, found.ended_us
-        ended = Ended(launch.task, launch.attempt, *times, found.manifest, reused=True)
+        at = launch.task, launch.attempt, found.started_us, found.ended_us
+        ended = Ended(*at, found.manifest, reused=True)
         head = self._read_commit(ended, found.manifest)
         # The flow may have been edited since: what leads elsewhere now is done again.
         return replace(ended, head=head) if isinstance(head, Outline) else None
@@ -336,9 +346,8 @@ class Driver:
                 await self._parts.executor.cancel(names, reason=reason)
         except Exception as error:  # noqa: BLE001 - any failure of a plugin ends the run, cleanly
             return [*news, _lost(error)]
-        now_us = self._ledger.now_us()
         for launch in launched:
-            self._ledger.emit(TaskLaunched(launch.task, launch.attempt, now_us))
+            self._ledger.emit(TaskLaunched(launch.task, launch.attempt, self._ledger.now_us()))
         return news
 
     async def _make_jobs(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import msgpack
+import msgspec
 from msgspec import Struct, field
 
 from engine.errors import Failure, StoreError
@@ -34,6 +35,9 @@ VERSION = 1
 Wire = dict[str, Any]  # Any: plain msgpack values
 Frames = Iterable[tuple[int, bytes]]
 """A journal's (offset, payload) pairs, in order."""
+
+
+Seal = Mapping[str, tuple[int, int]]
 
 
 class JournalWriter(Protocol):
@@ -61,9 +65,10 @@ class JournalReader(Protocol):
 class RunBeganRecord(Struct, frozen=True):
     """The first frame. `parameters` is the packed manifest of the run's parameters and constants.
 
-    `code` and `graph` are plain values for people and tools; `slots` and `on_failure` are what the
-    machine was made with, so that a replay can make the same one; `rerun` are the steps that it was
-    told to do again, whatever its origin had of them.
+    `code` says where the flow was found, and holds the packed manifest of its code's package, if
+    there is one. `graph` is a plain value for people and tools; `slots` and `on_failure` are what
+    the machine was made with, so that a replay can make the same one; `rerun` are the steps that
+    it was told to do again, whatever its origin had of them.
     """
 
     at_us: int
@@ -119,13 +124,18 @@ class ExecutorLostRecord(Struct, frozen=True):
 
 
 class RunDoneRecord(Struct, frozen=True):
-    """The last frame. `status` is "succeeded", "failed" or "interrupted"."""
+    """The last frame. `status` is "succeeded", "failed" or "interrupted".
+
+    `seal` holds, for "journal" and "log", what was in the file before this frame was written: the
+    number of bytes and their CRC-32. So fsck can tell a log that lost its end.
+    """
 
     at_us: int
     status: str
     reason: str | None = None
     failure: Failure | None = None
     failed_task: TaskKey | None = None
+    seal: Seal = field(default_factory=dict)
 
 
 Record = (
@@ -165,6 +175,67 @@ def decode(payload: bytes) -> Record:
         f"{VERSION}",
         hint="use the aflow that wrote it, or a later one",
     )
+
+
+class Glance(Struct, frozen=True):
+    """What of a record a resumed run needs. `task` is None if it is about no task.
+
+    `manifest` is that of a commit; `reused` tells that another run had done the work.
+    """
+
+    kind: str
+    task: TaskKey | None
+    manifest: bytes
+    reused: bool
+
+
+class _KeyWire(Struct, array_like=True):
+    step: str
+    visit: int
+    frames: tuple[Frame, ...]
+
+
+class _GlanceWire(Struct):
+    v: int
+    k: str
+    key: _KeyWire | None = None
+    m: bytes = b""
+    r: bool = False
+
+
+_glance = msgspec.msgpack.Decoder(_GlanceWire)
+
+
+def glance(payload: bytes) -> Glance:
+    """Read a record as far as it tells what was committed: 2 us instead of 7.
+
+    Raises:
+        StoreError: it is damaged, or of a later version.
+    """
+    try:
+        wire = _glance.decode(payload)
+    except msgspec.DecodeError:
+        wire = None
+    if wire is None or wire.v != VERSION or wire.k not in _READERS:
+        decode(payload)  # says what is wrong
+        raise StoreError("a journal's record cannot be read: it is damaged")
+    key = TaskKey(wire.key.step, wire.key.frames, wire.key.visit) if wire.key else None
+    return Glance(wire.k, key, wire.m, wire.r)
+
+
+def manifests_in(payload: bytes) -> tuple[bytes, ...]:
+    """The packed manifests in a journal's payload: all that it says of blobs.
+
+    Raises:
+        StoreError: it is damaged, or of a later version.
+    """
+    match decode(payload):
+        case RunBeganRecord(parameters=parameters, code=code):
+            package = code.get("package")
+            return (parameters, package) if package else (parameters,)
+        case SucceededRecord(manifest=manifest):
+            return (manifest,)
+    return ()
 
 
 def events(frames: Frames) -> Iterator[Event]:
@@ -287,12 +358,15 @@ def _write_done(r: RunDoneRecord, wire: Wire) -> None:
     wire["status"], wire["reason"] = r.status, r.reason
     wire["f"] = r.failure.to_dict() if r.failure else None
     wire["key"] = _key_to_wire(r.failed_task) if r.failed_task else None
+    if r.seal:
+        wire["seal"] = {name: list(seal) for name, seal in r.seal.items()}
 
 
 def _read_done(wire: Wire) -> RunDoneRecord:
     failure = Failure.from_dict(wire["f"]) if wire["f"] else None
     key = _key_from_wire(wire["key"]) if wire["key"] else None
-    return RunDoneRecord(wire["t"], wire["status"], wire["reason"], failure, key)
+    seal: Seal = {name: (size, crc) for name, (size, crc) in wire.get("seal", {}).items()}
+    return RunDoneRecord(wire["t"], wire["status"], wire["reason"], failure, key, seal)
 
 
 _Write = Callable[[Any, Wire], None]  # Any: each takes the record that it is listed with

@@ -8,17 +8,44 @@ done, so its origin is asked after it, and that one's origin, and so on.
 import sys
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
 from itertools import chain
+from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from engine.errors import StoreError
+from engine.flow.graph import Transition
 from engine.ids import TaskKey
 from engine.scheduler.events import ResultRef
-from engine.scheduler.journal import JournalReader, RunBeganRecord, SucceededRecord, decode
+from engine.scheduler.journal import (
+    JournalReader,
+    RunBeganRecord,
+    SucceededRecord,
+    decode,
+    glance,
+)
+from engine.stores.manifest import outline
 
-_FRESH = 0  # the generation of what this run did itself; its origin is 1, that one's origin 2
+FRESH = 0
+"""The generation of what this run did itself; its origin is 1, that one's origin 2."""
+
+UNKNOWN = sys.maxsize
+"""The generation of a result that all runs before share, such as the parameters."""
+
+_SLICE = 200  # records read in one turn, some 2 ms
+
+
+class Why(StrEnum):
+    """Why a task of a resumed run is done (again)."""
+
+    ASKED = "--step asks for it"
+    FAILED = "it failed"
+    NOT_DONE = "it was not done"
+    FOLLOWS = "what comes before it is done again"
+    LOST = "data of it is missing or damaged"
+    MOVED = "the flow goes another way now"
 
 
 class ReusedResult(Struct, frozen=True):
@@ -30,12 +57,28 @@ class ReusedResult(Struct, frozen=True):
     ended_us: int
 
 
+class Found(Struct, frozen=True):
+    """A commit that can be reused: where it stands, whose work it is, where its task went on."""
+
+    task: TaskKey
+    generation: int
+    offset: int
+    maker: int
+    going: Transition
+
+
 class _Generation(Struct):
-    """One of the runs before: its commits that no later run has."""
+    """One of the runs before: its commits that no later run has, and what else it tells."""
 
     number: int
     journal: JournalReader
-    offsets: dict[TaskKey, int]
+    began: RunBeganRecord | None = None
+    offsets: dict[TaskKey, int] = field(default_factory=dict)
+    makers: dict[TaskKey, str] = field(default_factory=dict)  # run id, where another's work
+    going: dict[str, Transition] = field(default_factory=dict)  # by step; but for foreach:
+    fanouts: dict[TaskKey, Transition] = field(default_factory=dict)
+    lost: set[TaskKey] = field(default_factory=set)
+    failed: set[TaskKey] = field(default_factory=set)
 
 
 class Memo:
@@ -44,11 +87,18 @@ class Memo:
     A result is reused only if all inputs of its task are the ones that it was made from: what
     follows a task that was done again is done again too.
 
+    Nothing is read before the first question, or before `read`, which does it in slices.
+
     Args:
         journal: of the run to go on from.
-        older: the journals of its origin, of that one's origin, and so on.
+        older: the journals of its origin, of that one's origin, and so on. One that cannot be read,
+            and those behind it, are left out: their tasks are done again.
         rerun: steps whose tasks are done again.
-        is_usable: whether a manifest's blobs are all there; a task whose are not is done again.
+        is_usable: whether a manifest's blobs are all there and sound; a task whose are not is done
+            again.
+
+    Raises:
+        StoreError: by whatever reads first: the journal cannot be read.
     """
 
     def __init__(
@@ -60,30 +110,28 @@ class Memo:
         is_usable: Callable[[bytes], bool] = lambda manifest: True,
     ) -> None:
         self._is_usable = is_usable
+        self._asked = frozenset(rerun)
         self._generations: list[_Generation] = []
         self._number_of: dict[str, int] = {}  # by run id
-        left_out = set(rerun)
-        for number, source in enumerate(chain([journal], older), start=1):
-            began, found = _commits(source)
-            mine = {k: at for k, at in found.items() if k.step not in left_out and not self._has(k)}
-            self._generations.append(_Generation(number, source, mine))
-            if began is not None:
-                self._number_of[began.run_id] = number
-                left_out |= set(began.rerun)
+        self._reading = self._read(chain([journal], older))
         # Results of this run that not all generations share, and the one whose work each is.
         self._noted = array("q")  # ascending, as a journal grows
         self._by = array("q")
 
     def __len__(self) -> int:
-        return sum(len(generation.offsets) for generation in self._generations)
+        return sum(len(generation.offsets) for generation in self._all())
+
+    def read(self) -> Iterator[None]:
+        """Read the journals, and yield now and then, for others to have their turn."""
+        yield from self._reading
 
     def note(self, result: ResultRef, run_id: str, *, is_reused: bool) -> None:
         """Remember which run did the work of a result, if not all runs before have that result.
 
         What the others have made from another one is then not reused.
         """
-        number = self._number_of.get(run_id, len(self._generations)) if is_reused else _FRESH
-        if number < len(self._generations):
+        number = self._number(run_id) if is_reused else FRESH
+        if number < len(self._all()):
             self._noted.append(result)
             self._by.append(number)
 
@@ -91,41 +139,117 @@ class Memo:
         """Return the task's earlier result, and forget it; None if the task must be done again.
 
         That is so if it was not committed, if it was made from other inputs, if its frame is
-        damaged, or if blobs of it are gone: a task is done again rather than a run lost.
+        damaged, or if blobs of it are gone or not sound: a task is done again rather than a run
+        lost.
         """
+        found = self.find(task, min((self._maker_of(ref) for ref in inputs), default=UNKNOWN))
         for generation in self._generations:
-            offset = generation.offsets.pop(task, None)
-            if offset is not None:
+            if generation.offsets.pop(task, None) is not None:
                 break
-        else:
-            return None
-        if any(self._maker_of(ref) < generation.number for ref in inputs):
+        if not isinstance(found, Found):
             return None
         try:
-            record = decode(generation.journal.read(offset))
-            if not isinstance(record, SucceededRecord) or not self._is_usable(record.manifest):
-                return None
+            record = decode(self._generations[found.generation - 1].journal.read(found.offset))
         except StoreError:
             return None
-        return ReusedResult(offset, record.manifest, record.started_us, record.ended_us)
+        if not isinstance(record, SucceededRecord):
+            return None
+        return ReusedResult(found.offset, record.manifest, record.started_us, record.ended_us)
 
-    def _has(self, task: TaskKey) -> bool:
-        return any(task in generation.offsets for generation in self._generations)
+    def find(self, task: TaskKey, newest_input: int) -> Found | Why:
+        """Say what is known of a task, and forget nothing.
+
+        Args:
+            task: a task of this run.
+            newest_input: the generation whose work the newest of its inputs is.
+        """
+        generations = self._all()
+        if task.step in self._asked:
+            return Why.ASKED
+        home = next((g for g in generations if task in g.offsets), None)
+        if home is None:
+            return Why.FAILED if any(task in g.failed for g in generations) else Why.NOT_DONE
+        if newest_input < home.number:
+            return Why.FOLLOWS
+        if task in home.lost:
+            return Why.LOST
+        going = home.fanouts.get(task) or home.going[task.step]
+        run_id = home.makers.get(task)
+        maker = home.number if run_id is None else self._number(run_id)
+        return Found(task, home.number, home.offsets[task], maker, going)
+
+    def graph_of(self, generation: int) -> Mapping[str, Any] | None:  # Any: plain msgpack values
+        """The flow's graph as that run had it; None if its work is known by its traces only."""
+        if not FRESH < generation <= len(self._generations):
+            return None
+        began = self._generations[generation - 1].began
+        return began.graph if began else None
+
+    def _all(self) -> list[_Generation]:
+        for _ in self._reading:
+            pass
+        return self._generations
+
+    def _number(self, run_id: str) -> int:
+        """The generation of a run; one that is deleted comes before all that are there."""
+        return self._number_of.get(run_id, len(self._all()) or UNKNOWN)
 
     def _maker_of(self, ref: ResultRef) -> int:
         at = bisect_left(self._noted, ref)
         is_noted = at < len(self._noted) and self._noted[at] == ref
-        return self._by[at] if is_noted else sys.maxsize
+        return self._by[at] if is_noted else UNKNOWN
 
+    # -- reading -------------------------------------------------------------------------------
 
-def _commits(journal: JournalReader) -> tuple[RunBeganRecord | None, dict[TaskKey, int]]:
-    """How a run began, and the offset of each of its commits."""
-    began: RunBeganRecord | None = None
-    found: dict[TaskKey, int] = {}
-    for offset, payload in journal.scan():
-        record = decode(payload)
-        if isinstance(record, SucceededRecord):
-            found.setdefault(record.task, offset)  # the first is the commit
-        elif isinstance(record, RunBeganRecord):
-            began = record
-    return began, found
+    def _read(self, journals: Iterable[JournalReader]) -> Iterator[None]:
+        left_out = set(self._asked)
+        for number, journal in enumerate(journals, start=1):
+            generation = _Generation(number, journal)
+            try:
+                yield from self._read_one(generation, left_out)
+            except StoreError:
+                if number == 1:
+                    raise
+                return
+            self._generations.append(generation)
+            if generation.began is not None:
+                self._number_of[generation.began.run_id] = number
+                left_out |= set(generation.began.rerun)
+
+    def _read_one(self, generation: _Generation, left_out: set[str]) -> Iterator[None]:
+        for count, (offset, payload) in enumerate(generation.journal.scan()):
+            seen = glance(payload)
+            if seen.kind == "run-began":
+                record = decode(payload)
+                generation.began = record if isinstance(record, RunBeganRecord) else None
+            elif seen.task is None or seen.task.step in left_out or self._has(seen.task):
+                continue
+            elif seen.kind == "task-succeeded":
+                if seen.task not in generation.offsets:  # the first is the commit
+                    self._keep(generation, seen.task, offset, seen.manifest, seen.reused)
+            elif seen.kind == "task-failed":
+                generation.failed.add(seen.task)
+            if count % _SLICE == _SLICE - 1:
+                yield
+
+    def _keep(
+        self, generation: _Generation, task: TaskKey, offset: int, manifest: bytes, is_reused: bool
+    ) -> None:
+        generation.offsets[task] = offset
+        try:
+            head = outline(manifest)
+            is_usable = self._is_usable(manifest)
+        except StoreError:
+            is_usable = False
+        if not is_usable:
+            generation.lost.add(task)
+            return
+        if head.transition.fanout is None:
+            generation.going.setdefault(task.step, head.transition)
+        else:
+            generation.fanouts[task] = head.transition
+        if is_reused:
+            generation.makers[task] = sys.intern(head.run_id)
+
+    def _has(self, task: TaskKey) -> bool:
+        return any(task in generation.offsets for generation in self._generations)

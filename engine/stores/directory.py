@@ -15,7 +15,7 @@ import os
 import resource
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Self
 
@@ -45,6 +45,7 @@ _HINTS = {
     errno.EPERM: "the directory belongs to another user, or its mode forbids it",
     errno.EMFILE: "raise the limit of open files: ulimit -n 4096",
     errno.ENFILE: "the machine has no free file handle left",
+    errno.ENOMEM: "the machine has no memory left: end other programs, or use --max-workers 1",
     errno.EFBIG: "raise the limit of file sizes: ulimit -f unlimited",
     errno.ELOOP: "the store does not follow symbolic links inside itself",
 }
@@ -204,6 +205,7 @@ class BlobDirectory:
         self._power = durability == "power"
         self._always = verify == "always"
         self._verified: dict[str, FileIdentity] = {}
+        self._synced: set[str] = set()
         self._mapped: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
     def path(self, digest: str) -> str:
@@ -279,13 +281,35 @@ class BlobDirectory:
             raise BlobCorruptError(digest, expected=digest, actual=found)
         return self._keep(fd, name, digest)
 
+    def write_chunks(self, chunks: Iterable[Buffer]) -> tuple[str, FileIdentity]:
+        """Store the concatenation of `chunks`, of which one at a time is in memory.
+
+        Raises:
+            StoreAccessError: as `write`; what `chunks` raise is passed on. Nothing is left behind.
+        """
+        hasher = blake3()
+        size = 0
+        try:
+            with new_file(self._temporary) as (fd, name):
+                for chunk in chunks:
+                    (view,) = byte_views([chunk])
+                    hasher.update(view)
+                    _write_block(fd, view)
+                    size += view.nbytes
+                digest = hasher.hexdigest()
+                if found := self._find(digest, size):
+                    return digest, found
+                return digest, self._keep(fd, name, digest)
+        except OSError as error:
+            raise access_error(error, self.root, "write to", size) from error
+
     def _keep(self, fd: int, name: str, digest: str) -> FileIdentity:
         """Give a written file its lasting name."""
         if self._power:
             os.fsync(fd)
         path = self._rename(name, digest)
         if self._power:
-            sync_directory(os.path.dirname(path))
+            self._sync_name(path)
         identity = identity_of(fd)  # after the rename, which changes the ctime
         self._remember(digest, identity)
         return identity
@@ -299,8 +323,6 @@ class BlobDirectory:
             with suppress(FileExistsError):
                 os.mkdir(os.path.dirname(path), 0o700)
             os.rename(name, path)
-            if self._power:
-                sync_directory(self.root)
         crashpoints.BLOB_AFTER_RENAME.passed()
         return path
 
@@ -316,9 +338,20 @@ class BlobDirectory:
             identity = identity_of(fd)
             if identity.size_bytes != size or self._hash_file(fd, digest, identity) != digest:
                 return None
+            if self._power:  # who wrote it may not have, or not yet
+                os.fsync(fd)
+                self._sync_name(self.path(digest))
             return identity
         finally:
             os.close(fd)
+
+    def _sync_name(self, path: str) -> None:
+        """Make the name of a blob survive a loss of power, and that of its directory, once."""
+        folder = os.path.dirname(path)
+        sync_directory(folder)
+        if folder not in self._synced:
+            sync_directory(self.root)
+            self._synced.add(folder)
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -389,10 +422,8 @@ class BlobDirectory:
     @contextmanager
     def _open(self, digest: str) -> Iterator[int]:
         path = self.path(digest)
-        if self._fetch is not None and not os.path.exists(path):
-            self._fetch(digest)
         try:
-            fd = os.open(path, _OPEN_READ)
+            fd = self._open_fd(digest, path)
         except FileNotFoundError as error:
             raise BlobNotFoundError(digest) from error
         except OSError as error:
@@ -403,6 +434,15 @@ class BlobDirectory:
             raise access_error(error, path, "read") from error
         finally:
             os.close(fd)
+
+    def _open_fd(self, digest: str, path: str) -> int:
+        try:
+            return os.open(path, _OPEN_READ)
+        except FileNotFoundError:
+            if self._fetch is None:
+                raise
+        self._fetch(digest)
+        return os.open(path, _OPEN_READ)
 
     def _read_checked(self, fd: int, digest: str) -> bytearray:
         size = os.fstat(fd).st_size

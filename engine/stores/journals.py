@@ -34,8 +34,8 @@ class JournalWriter(FrameWriter):
 class JournalReader(FrameReader):
     """Reads a journal, also of a run that is alive. See FrameReader."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path, JOURNAL_MAGIC)
+    def __init__(self, path: str, *, is_tolerant: bool = False) -> None:
+        super().__init__(path, JOURNAL_MAGIC, is_tolerant=is_tolerant)
 
 
 def never_began(folder: Path) -> bool:

@@ -5,6 +5,7 @@
     blobs/ab/<64 hex>         content-addressed, shared by all flows; see directory.py
     blobs/tmp/                names in the making
     runs/<Flow>/<run_id>/     journal, log, lock
+    packages/                 what is remembered of directories that were packaged
     metadata.db               SQLite
 
 A directory that holds anything else is somebody's, and is not written to.
@@ -19,8 +20,8 @@ from msgspec import Struct
 
 from engine import crashpoints
 from engine.errors import DatastoreError, UnsafeNameError
-from engine.ids import SAFE_NAME, safe_name
-from engine.stores.directory import BlobDirectory, access_error
+from engine.ids import is_safe_name, safe_name
+from engine.stores.directory import BlobDirectory, access_error, sync_directory
 from engine.stores.temporary import new_file, sweep
 
 DIRECTORY_NAME = ".aflow"
@@ -34,9 +35,11 @@ class Layout(Struct, frozen=True):
     """Paths inside an open datastore. `root` is absolute.
 
     `fetch` brings a blob that is not there, if there is a place to fetch it from (BlobDirectory).
+    With `durability` "power", what is made here survives a loss of power.
     """
 
     root: Path
+    durability: str = "process"
     fetch: Callable[[str], None] | None = None
 
     @property
@@ -80,9 +83,24 @@ class Layout(Struct, frozen=True):
             for folder in (path.parent.parent, path.parent, path):
                 with suppress(FileExistsError):
                     folder.mkdir(mode=0o700)
+                if self.durability == "power":
+                    sync_directory(str(folder.parent))
         except OSError as error:
             raise access_error(error, str(path), "create") from error
         return path
+
+    def package_index(self, name: str) -> Path:
+        """Where is remembered what a directory of code looked like; `name` is a digest."""
+        return self.root / "packages" / name
+
+    def write_package_index(self, name: str, data: bytes) -> None:
+        """Remember it. That this fails is no error: it is looked at again then."""
+        path = self.package_index(name)
+        with suppress(OSError), new_file(str(self.blobs / "tmp")) as (fd, temporary):
+            with suppress(FileExistsError):
+                path.parent.mkdir(mode=0o700)
+            os.write(fd, data)
+            os.rename(temporary, path)
 
     def sweep(self) -> int:
         """Remove what killed writers left half made; return how many files that were."""
@@ -107,7 +125,9 @@ class Layout(Struct, frozen=True):
 def _names(folder: Path) -> list[str]:
     try:
         with os.scandir(folder) as entries:
-            return sorted(e.name for e in entries if SAFE_NAME.match(e.name) and e.is_dir())
+            return sorted(
+                e.name for e in entries if is_safe_name(e.name) and e.is_dir(follow_symlinks=False)
+            )
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -143,7 +163,7 @@ def open_layout(path: Path) -> Layout:
     return Layout(root)
 
 
-def create_layout(path: Path) -> Layout:
+def create_layout(path: Path, *, durability: str = "process") -> Layout:
     """Open the datastore at `path`, making it if nothing is there or the directory is empty.
 
     Two processes may do so at once.
@@ -153,6 +173,20 @@ def create_layout(path: Path) -> Layout:
         StoreAccessError: the file system refuses.
     """
     root = path.absolute()
+    layout = _create(root)
+    if durability != "power":
+        return layout
+    try:
+        with (root / "format").open("rb") as file:
+            os.fsync(file.fileno())
+        for folder in (root / "blobs", root, root.parent):
+            sync_directory(str(folder))
+    except OSError as error:
+        raise access_error(error, str(root), "sync") from error
+    return Layout(root, durability)
+
+
+def _create(root: Path) -> Layout:
     if (root / "format").exists():
         layout = open_layout(root)
         if not os.access(root, os.W_OK):
@@ -177,6 +211,7 @@ def create_layout(path: Path) -> Layout:
 def _write(root: Path, name: str, text: str) -> None:
     with new_file(str(root / "blobs" / "tmp")) as (fd, temporary):
         os.write(fd, text.encode())
+        os.fsync(fd)  # once in the life of a datastore; an empty `format` would make it a stranger
         os.rename(temporary, root / name)
 
 

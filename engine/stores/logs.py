@@ -112,6 +112,15 @@ class LogWriter:
         """The size of the log so far, in bytes."""
         return self._frames.end
 
+    @property
+    def seal(self) -> tuple[int, int]:
+        """The length of the log, and the CRC-32 of all of it."""
+        return self._frames.seal
+
+    def sync(self) -> None:
+        """Make what was appended survive a loss of power, if durability is "power"."""
+        self._frames.sync()
+
     def close(self) -> None:
         self._frames.close()
 
@@ -208,6 +217,30 @@ class LogReader:
             and (query.since_us is None or last_us >= query.since_us)
             and (query.until_us is None or first_us < query.until_us)
         )
+
+
+def check_log(path: str, seal: tuple[int, int] | None) -> str | None:
+    """What is wrong with a log; None if nothing is.
+
+    Args:
+        path: its file.
+        seal: the length and the CRC-32 that it had when its run ended, if it has.
+
+    Raises:
+        NotFoundError: it is gone.
+        StoreError: it is damaged.
+    """
+    with FrameReader(path, LOG_MAGIC) as frames:
+        if not frames.has_magic:
+            return "its head is gone"
+        for offset, payload in frames.scan():
+            try:
+                _head(payload)
+            except (ValueError, struct.error, msgpack.UnpackException):
+                return f"the frame at byte {offset:,} cannot be read"
+        if seal is not None and not frames.fits(*seal):
+            return "it has lost its end, or frames of it have changed their places"
+    return None
 
 
 def _head(payload: bytes) -> tuple[list[Any], int]:

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import msgpack
+import msgspec
 from msgspec import Struct, field
 
-from engine.errors import Failure
+from engine.errors import Failure, JobRejectedError
 from engine.ids import Frame
 
 SPEC_VERSION = 1
@@ -73,9 +74,18 @@ class TaskSpec(Struct, frozen=True):
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
+        """Read a spec.
+
+        Raises:
+            JobRejectedError: it is of another version.
+        """
         wire: dict[str, Any] = msgpack.unpackb(data)
-        if wire.pop("v") != SPEC_VERSION:
-            raise ValueError("the driver and the worker are of different versions of aflow")
+        version = wire.pop("v")
+        if version != SPEC_VERSION:
+            raise JobRejectedError(
+                f"the driver writes tasks of version {version}; this worker reads {SPEC_VERSION}",
+                hint="install the same aflow where the driver and where the tasks run",
+            )
         wire["frames"] = tuple(Frame(*f) for f in wire["frames"])
         wire["inputs"] = [InputRef(*i) for i in wire["inputs"]]
         wire["tags"] = tuple(wire["tags"])
@@ -95,5 +105,15 @@ class Report(Struct, frozen=True):
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
-        manifest, digest, failure = msgpack.unpackb(data)
-        return cls(manifest, digest, Failure.from_dict(failure) if failure else None)
+        """Read a report; whoever sent it has run user code, so each part is held to its type.
+
+        Raises:
+            ValueError: it is no report.
+        """
+        try:
+            return cls(*_report.decode(data))
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise ValueError("no report") from error
+
+
+_report = msgspec.msgpack.Decoder(tuple[bytes | None, str | None, Failure | None])

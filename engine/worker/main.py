@@ -16,14 +16,14 @@ from typing import NoReturn, Self
 import msgpack
 from msgspec import Struct
 
-from engine.errors import EngineError, UsageError
+from engine.errors import EngineError, Failure, JobRejectedError, UsageError
 from engine.executors.child import end, install_streams
 from engine.executors.forkserver import serve_spawned
 from engine.executors.process import ReportChannel, Target, exec_target
 from engine.flow.decorators.specs import attach
 from engine.flow.lint import graph_of
 from engine.flow.spec import FlowSpec
-from engine.stores.taskspec import TaskSpec
+from engine.stores.taskspec import Report, TaskSpec
 from engine.worker.execute import Program, run_attempt
 from engine.worker.loader import load
 from engine.worker.warmup import warm_up
@@ -84,7 +84,12 @@ def task_target(program: Program) -> Target:
     """What runs one task of a loaded flow. Made once, before the first fork."""
 
     def run_task(spec: bytes, report: ReportChannel) -> int:
-        outcome = run_attempt(program, TaskSpec.unpack(spec))
+        try:
+            attempt = TaskSpec.unpack(spec)
+        except JobRejectedError as error:
+            outcome = Report(failure=Failure.from_error(error))
+        else:
+            outcome = run_attempt(program, attempt)
         report(outcome.pack())
         return 0 if outcome.failure is None else 1
 

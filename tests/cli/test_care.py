@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.facts import fact_of
+from engine.scheduler.facts import fact_of
 from engine.scheduler.journal import ExecutorLostRecord, encode
 from tests.cli.conftest import Call
 from tests.unit.client.stored import (
@@ -92,7 +92,7 @@ def test_a_journal_that_cannot_be_read_is_told_and_the_rest_checked(
     done = aflow("fsck")
 
     assert done.code == 6
-    assert done.lines[0].startswith("unreadable  Fan/R1: ")
+    assert done.lines[0].startswith("damaged  Fan/R1: runs/Fan/R1/journal: ")
     assert done.lines[-1] == "2 runs checked: 1 things are wrong"
 
 
@@ -102,11 +102,22 @@ def test_the_list_of_runs_is_made_again_from_the_journals(aflow: Call, datastore
     before = [aflow("list", "--json").out, aflow("status", "R2").out, aflow("dump", "R1/work").out]
     for name in ("metadata.db", "metadata.db-wal", "metadata.db-shm"):
         (datastore / name).unlink(missing_ok=True)
-    assert json.loads(aflow("list", "--json").out)["runs"] == []
+
+    assert aflow("fsck").lines[:2] == [
+        "damaged  Fan/R1: metadata.db: the run is not listed",
+        "damaged  Fan/R2: metadata.db: the run is not listed",
+    ]
+    after = [aflow("list", "--json").out, aflow("status", "R2").out, aflow("dump", "R1/work").out]
+    assert after == before, "what was not there has been made by the first who looked"
+    (datastore / "metadata.db").write_bytes(b"no database at all" * 100)
+    told = aflow("list")
+    assert told.code == 6
+    assert "hint: `aflow fsck --reindex` makes it again" in told.err
 
     done = aflow("fsck", "--reindex")
 
-    assert done.lines == ["2 runs listed again", "2 runs checked: all is well"]
+    assert done.lines[1:] == ["2 runs listed again", "2 runs checked: all is well"]
+    assert done.lines[0] == f"the damaged database is now {datastore}/metadata.db.damaged"
     after = [aflow("list", "--json").out, aflow("status", "R2").out, aflow("dump", "R1/work").out]
     assert after == before
 

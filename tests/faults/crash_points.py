@@ -1,6 +1,8 @@
 """R-02: crash at every commit boundary, resume at once, hold what is left against the oracle.
 
-python -m tests.faults.crash_points [--at NAME] [--most N]      every passage of every point
+python -m tests.faults.crash_points [--at NAME] [--most N] [--record FILE]
+
+runs every passage of every point.
 
 A passage is counted over the driver and its tasks together, so which process is the n-th to pass
 changes from run to run; that the n-th is hit does not. A point is done when a run passes it fewer
@@ -15,6 +17,7 @@ from pathlib import Path
 
 from engine.crashpoints import POINTS
 from tests.faults.crashes import Digests, Site, Tally, Undisturbed
+from tests.reliability.record import add_record_option, write_record
 
 
 def trial(folder: Path, point: str, passage: int, expected: Digests) -> Tally:
@@ -46,6 +49,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--at", choices=POINTS, help="this point only")
     parser.add_argument("--most", type=int, default=10_000, help="passages of each point")
+    add_record_option(parser)
     options = parser.parse_args()
     total, hit, began = Tally(), 0, time.monotonic()
     with tempfile.TemporaryDirectory() as name:
@@ -57,6 +61,8 @@ def main() -> int:
             print(f"{point:28} {done}", *done.problems, sep="\n    ", flush=True)  # noqa: T201
             total.add(done)
     print(f"{hit} points hit, {total}, {time.monotonic() - began:.0f} s")  # noqa: T201
+    counts = {"crash points": hit, **total.counts()}
+    write_record(options.record, "R-02", counts, passed=not total.problems)
     return int(bool(total.problems))
 
 

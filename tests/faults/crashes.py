@@ -123,6 +123,16 @@ class Tally:
         self.reused += other.reused
         self.problems += other.problems
 
+    def counts(self) -> dict[str, int]:
+        """What there is to count, in words."""
+        return {
+            "kills": self.kills,
+            "double commits": self.double_commits,
+            f"processes left after {ORPHANS_MAX_S:.0f} s": self.orphans,
+            "tasks committed before a kill": self.committed,
+            "of them run again": self.rerun,
+        }
+
     def __str__(self) -> str:
         return (
             f"{self.trials} trials, {self.kills} kills, {self.double_commits} double commits, "
@@ -237,7 +247,7 @@ class Site:
 
     def _remains(self) -> Iterator[str]:
         """Files and locks that should not be there, and what fsck finds."""
-        known = {"format", ".gitignore", "blobs", "runs", "metadata.db"}
+        known = {"format", ".gitignore", "blobs", "runs", "packages", "metadata.db"}
         for name in sorted(os.listdir(self.store)):
             if name.removesuffix("-wal").removesuffix("-shm") not in known:
                 yield f"{name} was left in the datastore"

@@ -1,6 +1,6 @@
 """R-01: a driver killed with SIGKILL at seeded instants, and resumed at once.
 
-python -m tests.faults.kill_campaign [--kills N] [--seed S]
+python -m tests.faults.kill_campaign [--kills N] [--seed S] [--record FILE]
 
 The flow has 203 tasks in a nested foreach. A trial runs it and kills the driver at an instant from
 its first to its last; then resumes, and kills some of the resumed runs, too, until one ends.
@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from tests.faults.crashes import Site, Tally, Undisturbed
+from tests.reliability.record import add_record_option, write_record
 
 OUTER, INNER = 10, 18
 KILL_AGAIN = 0.4  # how often a resumed run is killed, too
@@ -62,11 +63,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
+    add_record_option(parser)
     options = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         total = campaign(Path(name), options.kills, options.seed, tell=True)
     print(f"seed {options.seed}: {total}, {time.monotonic() - began:.0f} s")  # noqa: T201
+    write_record(options.record, "R-01", total.counts(), passed=not total.problems)
     return int(bool(total.problems))
 
 

@@ -73,9 +73,13 @@ class Started(Struct):
 
 @contextmanager
 def started(
-    folder: Path, *, prepare: Callable[[], object] | None = None, **env: str
+    folder: Path,
+    *,
+    flow: str = FLOW,
+    prepare: Callable[[], object] | None = None,
+    **env: str,
 ) -> Iterator[Started]:
-    (folder / "waits.py").write_text(FLOW)
+    (folder / "waits.py").write_text(flow)
     run = subprocess.Popen(
         [*COMMAND, "run", "waits.py"],
         cwd=folder,
@@ -115,13 +119,18 @@ pytestmark = pytest.mark.usefixtures("datastore")
     ids=["SIGINT", "SIGTERM", "SIGHUP"],
 )
 def test_r05_one_signal_ends_the_tasks_and_the_run_goes_on_where_it_stopped(
-    tmp_path: Path, number: signal.Signals, code: int
+    tmp_path: Path,
+    number: signal.Signals,
+    code: int,
+    record_property: Callable[[str, object], None],
 ) -> None:
     with started(tmp_path) as waiting:
         err, taken_s = waiting.end(number)
         assert waiting.run.returncode == code
         assert waiting.alive() == []
     assert taken_s < 2.0
+    record_property("runs ended by one signal", 1)
+    record_property("processes left", len(waiting.alive()))
     assert "interrupted: ending the tasks; once more to stop at once" in err
     assert f"interrupted: by {number.name}\n" in err
     assert "Traceback" not in err
@@ -151,6 +160,26 @@ def test_r05_a_third_signal_changes_nothing(tmp_path: Path) -> None:
         assert waiting.alive() == []
     assert taken_s < 2.0
     assert "Traceback" not in err
+
+
+LATE = """
+import os, signal
+
+
+class Late:
+    def __del__(self, kill=os.kill, pid=os.getpid(), number=signal.SIGTERM):
+        kill(pid, number)
+
+
+late = Late()  # goes when the interpreter does
+"""
+
+
+def test_r05_a_signal_while_the_interpreter_ends_changes_nothing(tmp_path: Path) -> None:
+    with started(tmp_path, flow=FLOW + LATE) as waiting:
+        err, _ = waiting.end(signal.SIGINT)
+        assert waiting.run.returncode == 130
+        assert "resume with:" in err
 
 
 def test_r05_the_end_of_its_terminal_ends_a_run(tmp_path: Path) -> None:

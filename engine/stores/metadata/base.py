@@ -46,6 +46,25 @@ class TaskRecord(Struct, frozen=True):
     failure: bytes | None = None
 
 
+class RunEnd(Struct, frozen=True):
+    """A run's last word."""
+
+    status: str
+    at_us: int
+    reason: str | None = None
+
+
+Fact = RunRecord | TaskRecord | RunEnd
+"""What one frame of a journal says: a run began, an attempt ended, a run ended."""
+
+
+class Rebuilt(Struct, frozen=True):
+    """A run and its tasks, as its journal tells of them."""
+
+    run: RunRecord
+    tasks: tuple[TaskRecord, ...]
+
+
 class MetadataStore(Protocol):
     """Laws, checked by `engine.testing.contracts.MetadataContract`.
 

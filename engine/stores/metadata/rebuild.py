@@ -4,49 +4,43 @@ What a journal's payload means is decoded by a function that is handed in, becau
 belongs to the scheduler, which stands above the stores.
 """
 
-from collections.abc import Callable, Iterable
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
-from engine.errors import NotFoundError, StoreError
+from engine.errors import NotFoundError, StoreError, UsageError
+from engine.stores.directory import access_error
 from engine.stores.journals import JournalReader, never_began, run_holder
 from engine.stores.layout import Layout
-from engine.stores.metadata.base import MetadataStore, RunRecord, TaskRecord
-from engine.stores.threads import in_thread
+from engine.stores.metadata.base import Fact, Rebuilt, RunEnd, RunRecord, TaskRecord
+from engine.stores.metadata.local import LocalMetadataSync, tags_in
+from engine.stores.metadata.schema import damage_in
 
-BATCH = 500
-
-
-class RunEnd(Struct, frozen=True):
-    """The run's last word."""
-
-    status: str
-    at_us: int
-    reason: str | None = None
-
-
-Fact = RunRecord | TaskRecord | RunEnd
 Decoder = Callable[[int, bytes], Fact | None]
-"""(offset, payload) of a frame to what it says: the run's first record, an attempt that ended (its
-`ordinal` is set here; `flow` and `run_id` are the run's), the run's end, or None."""
+"""(offset, payload) of a frame to what it says, or None. A task's `ordinal` is set here; its `flow`
+and `run_id` are the run's."""
 
 
-class Rebuilt(Struct, frozen=True):
-    """One run, as its journal tells it."""
+class Reindexed(Struct):
+    """What was done: how many runs were `written`, and by pathspec why others could not be.
 
-    run: RunRecord
-    tasks: tuple[TaskRecord, ...]
+    `set_aside` is where a database went that was damaged.
+    """
+
+    written: int = 0
+    problems: dict[str, str] = field(default_factory=dict)
+    set_aside: str | None = None
 
 
-def records_of(
-    frames: Iterable[tuple[int, bytes]], decode: Decoder, *, is_alive: bool = False
-) -> Rebuilt | None:
+def records_of(facts: Iterable[Fact | None], *, is_alive: bool = False) -> Rebuilt | None:
     """Fold a journal into records.
 
     Args:
-        frames: (offset, payload), in order.
-        decode: see Decoder.
+        facts: what its frames say, in order.
         is_alive: whether a process drives the run now; a run that nobody drives and that has no
             end was interrupted.
 
@@ -56,8 +50,7 @@ def records_of(
     run: RunRecord | None = None
     end: RunEnd | None = None
     tasks: dict[tuple[str, str], TaskRecord] = {}
-    for offset, payload in frames:
-        fact = decode(offset, payload)
+    for fact in facts:
         if isinstance(fact, RunRecord):
             run = fact
         elif isinstance(fact, RunEnd):
@@ -78,45 +71,110 @@ def records_of(
     return Rebuilt(run, of_run)
 
 
-async def rebuild(
-    layout: Layout, metadata: MetadataStore, decode: Decoder
-) -> tuple[int, dict[str, str]]:
-    """Write the records of every journal of a datastore.
-
-    Tags that were changed after a run began are kept where the metadata still has them, and lost
-    where it has not: a journal only knows those that the run began with.
-
-    Returns:
-        How many runs were written, and by pathspec why others could not be.
-    """
-    written = 0
-    problems: dict[str, str] = {}
+def known_runs(layout: Layout, decode: Decoder) -> Iterator[Rebuilt]:
+    """Every run whose journal can be read, for a database that is made."""
     for flow in layout.flows():
         for run_id in layout.run_ids(flow):
-            folder = layout.run(flow, run_id)
+            with suppress(StoreError):  # `aflow fsck` tells of it
+                if found := rebuilt_of(layout, flow, run_id, decode):
+                    yield found
+
+
+def reindex(layout: Layout, path: str, decode: Decoder) -> Reindexed:
+    """Make the list of runs again from every journal of a datastore.
+
+    Tags that were changed after a run began are kept where the database still has them, and lost
+    where it has not: a journal only knows those that the run began with.
+
+    Raises:
+        UsageError: the database must be replaced, and a run that writes to it is alive.
+    """
+    done = Reindexed()
+    tags: dict[tuple[str, str], tuple[str, ...]] = {}
+    if damage_in(path):
+        _refuse_if_alive(layout)
+        tags = _tags_left(path)
+        done.set_aside = _set_aside(path)
+    with LocalMetadataSync(path) as metadata:
+        listed = set(metadata.names())
+        there = {(flow, run_id) for flow in layout.flows() for run_id in layout.run_ids(flow)}
+        for flow, run_id in sorted(there):
             try:
-                found = await in_thread(_read, layout, flow, run_id, decode)
+                found = rebuilt_of(layout, flow, run_id, decode)
             except StoreError as error:
-                problems[f"{flow}/{run_id}"] = error.message
+                done.problems[f"{flow}/{run_id}"] = error.message
                 continue
             if found is None:
-                is_listed = await metadata.run(flow, run_id) is not None
-                if not is_listed and await in_thread(never_began, folder):
-                    continue  # killed in its first millisecond
-                problems[f"{flow}/{run_id}"] = "its journal does not say that it began"
+                if (flow, run_id) in listed or not never_began(layout.run(flow, run_id)):
+                    done.problems[f"{flow}/{run_id}"] = "its journal does not say that it began"
                 continue
-            await metadata.put_runs([found.run])
-            for start in range(0, len(found.tasks), BATCH):
-                await metadata.put_tasks(found.tasks[start : start + BATCH])
-            written += 1
-    return written, problems
+            kept = tags.get((flow, run_id), found.run.tags)
+            _write(metadata, replace(found, run=replace(found.run, tags=kept)))
+            done.written += 1
+        if path == str(layout.metadata):  # another one may list the runs of other datastores
+            for flow, run_id in listed - there:
+                metadata.delete_run(flow, run_id)
+    return done
 
 
-def _read(layout: Layout, flow: str, run_id: str, decode: Decoder) -> Rebuilt | None:
+def rebuilt_of(layout: Layout, flow: str, run_id: str, decode: Decoder) -> Rebuilt | None:
+    """What a run's journal tells; None if it is not there, or does not say that the run began.
+
+    Raises:
+        StoreError: it is damaged, or another run's.
+    """
     is_alive = run_holder(str(layout.lock(flow, run_id))) is not None
+    path = str(layout.journal(flow, run_id))
     try:
-        journal = JournalReader(str(layout.journal(flow, run_id)))
+        journal = JournalReader(path)
     except NotFoundError:
         return None
     with journal:
-        return records_of(journal.scan(), decode, is_alive=is_alive)
+        facts = (decode(offset, payload) for offset, payload in journal.scan())
+        found = records_of(facts, is_alive=is_alive)
+    if found and (found.run.flow, found.run.run_id) != (flow, run_id):
+        raise StoreError(f"{path} is the journal of {found.run.flow}/{found.run.run_id}")
+    return found
+
+
+def _write(metadata: LocalMetadataSync, rebuilt: Rebuilt) -> None:
+    if rebuilt.run.status == "running":  # its driver writes, too, and knows of tasks in flight
+        metadata.put_runs([rebuilt.run])
+        metadata.put_tasks(rebuilt.tasks)
+    else:
+        metadata.replace_run(rebuilt)
+
+
+def _refuse_if_alive(layout: Layout) -> None:
+    for flow in layout.flows():
+        for run_id in layout.run_ids(flow):
+            if holder := run_holder(str(layout.lock(flow, run_id))):
+                raise UsageError(
+                    f"the damaged database cannot be replaced while {flow}/{run_id} is alive, "
+                    f"driven by {holder.host}/{holder.pid}",
+                    hint="wait for it to end, or end that process",
+                )
+
+
+def _set_aside(path: str) -> str:
+    """Give a damaged database another name, so that nothing is lost that somebody could save."""
+    aside = f"{path}.damaged"
+    try:
+        os.rename(path, aside)
+        for suffix in ("-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                os.unlink(path + suffix)
+    except OSError as error:
+        raise access_error(error, path, "rename") from error
+    return aside
+
+
+def _tags_left(path: str) -> dict[tuple[str, str], tuple[str, ...]]:
+    """The tags that can still be read of a damaged database."""
+    found: dict[tuple[str, str], tuple[str, ...]] = {}
+    unreadable = sqlite3.DatabaseError, UnicodeDecodeError
+    with suppress(*unreadable), closing(sqlite3.connect(path)) as connection:
+        for flow, run_id, text in connection.execute("SELECT flow, run_id, tags FROM runs"):
+            if (tags := tags_in(text)) is not None:
+                found[flow, run_id] = tags
+    return found

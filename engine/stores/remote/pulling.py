@@ -8,7 +8,7 @@ import asyncio
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -17,10 +17,10 @@ from engine.errors import BlobNotFoundError, StoreError
 from engine.groups import unwrapped
 from engine.stores.base import BlobInfo, BlobStore
 from engine.stores.directory import access_error, pwrite_all
-from engine.stores.journals import JournalReader, run_holder
+from engine.stores.journals import run_holder
 from engine.stores.layout import Layout
 from engine.stores.metadata.base import MetadataStore, RunRecord
-from engine.stores.metadata.rebuild import BATCH, Decoder, Rebuilt, records_of
+from engine.stores.metadata.rebuild import Decoder, rebuilt_of
 from engine.stores.remote.keys import (
     JOURNAL,
     LOG,
@@ -36,6 +36,7 @@ from engine.stores.remote.standing import ALIVE_US, unpack_status
 from engine.stores.threads import in_thread
 
 STATUSES_AT_ONCE = 32
+_BATCH = 500
 _TRIES = 3  # segments may be united in between a list and what it says
 _ENDED = frozenset(("succeeded", "failed", "interrupted"))
 
@@ -93,6 +94,10 @@ class Pulling:
             _, name, run_id = info.key.split("/")
             await self._tags(name, run_id)
         await self._forget(flow, infos)
+
+    def listed(self) -> AsyncIterator[RunRecord]:
+        """The runs that are listed now, newest first."""
+        return self._metadata.runs()
 
     async def put_tags(self, record: RunRecord) -> None:
         """Tell others the tags that a run has now. Of two who do so at once, the later one wins."""
@@ -206,15 +211,11 @@ class Pulling:
 
     async def _index(self, flow: str, run_id: str) -> None:
         """Write what the journal says to metadata. Tags are the status object's matter."""
-        found = await in_thread(self._rebuilt, flow, run_id)
+        found = await in_thread(rebuilt_of, self._layout, flow, run_id, self._decode)
         if found is not None:
             await self._metadata.put_runs([found.run])
-            for start in range(0, len(found.tasks), BATCH):
-                await self._metadata.put_tasks(found.tasks[start : start + BATCH])
-
-    def _rebuilt(self, flow: str, run_id: str) -> Rebuilt | None:
-        with JournalReader(str(self._layout.journal(flow, run_id))) as journal:
-            return records_of(journal.scan(), self._decode, is_alive=True)
+            for start in range(0, len(found.tasks), _BATCH):
+                await self._metadata.put_tasks(found.tasks[start : start + _BATCH])
 
 
 def extent(segments: Sequence[Segment]) -> int:

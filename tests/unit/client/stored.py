@@ -200,7 +200,8 @@ class Stored:
     def end(self, status: str, *, reason: str | None = None) -> None:
         """Put the run's last word."""
         failure = FAILURE if status == "failed" else None
-        self.append(RunDoneRecord(self._at_us, status, reason, failure))
+        seal = {"journal": self._journal.seal, "log": self._log.seal}
+        self.append(RunDoneRecord(self._at_us, status, reason, failure, seal=seal))
         self._record = replace(self._record, status=status, ended_us=self._at_us, reason=reason)
         self._metadata.put_runs([self._record])
 

@@ -1,5 +1,6 @@
 """Flows that the tests of the runtime run in a process of their own."""
 
+import os
 import sys
 import time
 
@@ -47,56 +48,28 @@ class Naps(FlowSpec):
         pass
 
 
-class Fan(FlowSpec):
-    """Six tasks carry one large value; the last step may fail."""
+class Item(FlowSpec):
+    """Fails in its last item until the file `mended` is there."""
 
-    fails = Parameter("fails", default=False, type=bool)
+    mended = Parameter("mended", default="")
 
     @step
     def start(self) -> None:
-        self.shared = b"x" * 100_000
-        self.items = list(range(6))
+        self.items = [0, 1, 2]
         self.next(self.each, foreach="items")
 
     @step
     def each(self) -> None:
-        self.size = len(self.shared) + self.input
+        if self.input == 2 and not os.path.exists(self.mended):
+            raise RuntimeError("broken")
+        self.value = self.input
         self.next(self.join)
 
     @step
-    def join(self, inputs) -> None:  # type: ignore[no-untyped-def]  # as users write it
-        self.sizes = [task.size for task in inputs]
+    def join(self, inputs: list["Item"]) -> None:
+        self.total = sum(i.value for i in inputs)
         self.next(self.end)
 
     @step
     def end(self) -> None:
-        if self.fails:
-            raise ValueError("asked to")
-
-
-class Wide(FlowSpec):
-    """A thousand tasks with ten small values each, and one large one that they share."""
-
-    fails = Parameter("fails", default=False, type=bool)
-
-    @step
-    def start(self) -> None:
-        self.shared = b"x" * 100_000
-        self.items = [str(number) for number in range(1000)]
-        self.next(self.each, foreach="items")
-
-    @step
-    def each(self) -> None:
-        for number in range(10):
-            setattr(self, f"value_{number}", number)
-        self.next(self.join)
-
-    @step
-    def join(self, inputs) -> None:  # type: ignore[no-untyped-def]  # as users write it
-        self.count = len(inputs)
-        self.next(self.end)
-
-    @step
-    def end(self) -> None:
-        if self.fails:
-            raise ValueError("asked to")
+        pass

@@ -1,28 +1,40 @@
 """A resumed run does again what it must, and no more."""
 
+from collections.abc import Iterator
+
 from engine.errors import StoreError
-from engine.ids import TaskKey
+from engine.flow.graph import Transition
+from engine.ids import Frame, TaskKey
 from engine.scheduler.events import ResultRef
 from engine.scheduler.journal import RunBeganRecord, SucceededRecord, encode
 from engine.scheduler.memo import Memo
+from engine.stores.manifest import Manifest
 from engine.testing.fakes import MemoryJournal
 
 START, WORK = TaskKey("start"), TaskKey("work")
 PARAMETERS = ResultRef(4)
 
 
+def manifest(step: str, run: str, *leads_to: str) -> bytes:
+    return Manifest("Flow", run, step, "0", 0, transition=Transition(leads_to)).pack()
+
+
+OF_START, OF_WORK = manifest("start", "r0", "work"), manifest("work", "r0", "end")
+OF_R1 = manifest("work", "r1", "end")
+
+
 def origin() -> MemoryJournal:
     journal = MemoryJournal()
     journal.append(encode(RunBeganRecord(1, "Flow", "r0", b"")))
-    journal.append(encode(SucceededRecord(2, START, 1, 10, 20, b"of start")))
-    journal.append(encode(SucceededRecord(3, WORK, 0, 30, 40, b"of work")))
+    journal.append(encode(SucceededRecord(2, START, 1, 10, 20, OF_START)))
+    journal.append(encode(SucceededRecord(3, WORK, 0, 30, 40, OF_WORK)))
     return journal
 
 
 def test_a_commit_is_reused_with_its_times() -> None:
     found = Memo(origin()).take(START, [PARAMETERS])
     assert found is not None
-    assert (found.manifest, found.started_us, found.ended_us) == (b"of start", 10, 20)
+    assert (found.manifest, found.started_us, found.ended_us) == (OF_START, 10, 20)
 
 
 def test_what_was_not_committed_is_not_known() -> None:
@@ -61,7 +73,7 @@ def generations() -> tuple[MemoryJournal, MemoryJournal]:
     """A run killed when it had taken over the start from its origin, and that origin."""
     newer = MemoryJournal()
     newer.append(encode(RunBeganRecord(1, "Flow", "r1", b"", origin_run_id="r0")))
-    newer.append(encode(SucceededRecord(2, START, 1, 10, 20, b"of start", reused=True)))
+    newer.append(encode(SucceededRecord(2, START, 1, 10, 20, OF_START, reused=True)))
     return newer, origin()
 
 
@@ -74,7 +86,7 @@ def test_what_a_killed_run_had_not_yet_taken_over_is_taken_from_its_origin() -> 
     work = memo.take(WORK, [ResultRef(50)])
     assert start is not None
     assert work is not None
-    assert (start.manifest, work.manifest) == (b"of start", b"of work")
+    assert (start.manifest, work.manifest) == (OF_START, OF_WORK)
 
 
 def test_what_the_origin_of_an_origin_made_from_other_inputs_is_made_again() -> None:
@@ -86,12 +98,12 @@ def test_what_the_origin_of_an_origin_made_from_other_inputs_is_made_again() -> 
 
 def test_what_an_origin_made_of_its_own_work_is_reused() -> None:
     newer, older = generations()
-    newer.append(encode(SucceededRecord(3, WORK, 0, 30, 40, b"of r1")))
+    newer.append(encode(SucceededRecord(3, WORK, 0, 30, 40, OF_R1)))
     memo = Memo(newer, older=[older])
     memo.note(ResultRef(50), "r1", is_reused=True)
     found = memo.take(WORK, [ResultRef(50)])
     assert found is not None
-    assert found.manifest == b"of r1"
+    assert found.manifest == OF_R1
     assert memo.take(WORK, [ResultRef(50)]) is None, "the older result is of other inputs"
 
 
@@ -104,7 +116,7 @@ def test_a_step_that_an_origin_was_told_to_run_again_is_not_taken_from_before_it
 
 
 def test_a_task_whose_blobs_are_gone_is_done_again() -> None:
-    memo = Memo(origin(), is_usable=lambda manifest: manifest != b"of work")
+    memo = Memo(origin(), is_usable=lambda manifest: manifest != OF_WORK)
     assert memo.take(START, [PARAMETERS]) is not None
     assert memo.take(WORK, [PARAMETERS]) is None
 
@@ -125,3 +137,42 @@ def test_a_manifest_that_cannot_be_judged_is_a_task_to_do_again() -> None:
         raise StoreError("the manifest is damaged")
 
     assert Memo(origin(), is_usable=is_usable).take(START, [PARAMETERS]) is None
+
+
+def test_a_commit_whose_manifest_is_damaged_is_a_task_to_do_again() -> None:
+    journal = origin()
+    journal.append(encode(SucceededRecord(4, TaskKey("end"), 0, 50, 60, b"\xc1")))
+    assert Memo(journal).take(TaskKey("end"), [PARAMETERS]) is None
+
+
+def test_an_older_journal_that_cannot_be_read_is_left_out() -> None:
+    newer, _ = generations()
+    damaged = MemoryJournal()
+    damaged.append(b"\xc1")
+    memo = Memo(newer, older=[damaged, origin()])
+    assert memo.take(START, [PARAMETERS]) is not None
+    assert memo.take(WORK, [ResultRef(50)]) is None
+
+
+def test_journals_are_read_in_turns_that_do_not_grow_with_them() -> None:
+    longest, turns = 0, 0
+    for tasks in (1_000, 5_000):
+        journal = CountingJournal()
+        for number in range(tasks):
+            key = TaskKey("work", (Frame("start", number, tasks),))
+            journal.append(encode(SucceededRecord(4, key, 0, 50, 60, OF_WORK)))
+        turns = 0
+        for _ in Memo(journal).read():
+            longest, journal.frames, turns = max(longest, journal.frames), 0, turns + 1
+        assert journal.frames <= longest
+        assert turns == tasks // longest
+    assert longest <= 200
+
+
+class CountingJournal(MemoryJournal):
+    frames = 0
+
+    def scan(self, start: int = 0) -> Iterator[tuple[int, bytes]]:
+        for frame in super().scan(start):
+            self.frames += 1
+            yield frame

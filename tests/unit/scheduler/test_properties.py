@@ -1,4 +1,4 @@
-"""Whatever the flow and whatever the world does to it, the machine comes to what is due."""
+"""R-24: whatever the flow and whatever the world does to it, the machine comes to what is due."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,7 +159,7 @@ class Play:
     failures=st.booleans(),
     on_failure=st.sampled_from(["finish", "cancel"]),
 )
-def test_the_machine_comes_to_what_the_reference_comes_to(
+def test_r24_the_machine_comes_to_what_the_reference_comes_to(
     data: st.DataObject, graph: Graph, slots: int, failures: bool, on_failure: str
 ) -> None:
     world = World(data, failures)

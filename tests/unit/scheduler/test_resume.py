@@ -137,7 +137,7 @@ def test_a_journal_that_cannot_be_read_is_refused_before_anything_runs() -> None
     journal = MemoryJournal()
     journal.append(b"\xc1")
     with pytest.raises(StoreError, match="it is damaged"):
-        Memo(journal)
+        list(Memo(journal).read())
 
 
 @pytest.mark.parametrize("frames", range(9))

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from engine.stores.artifacts import INLINE_ITEM_MAX, pack_items, save_values
 from engine.stores.directory import BlobDirectory, identity_of
-from engine.stores.fsck import Damage, check, check_async
+from engine.stores.fsck import BlobCheck, Damage, Soundness
 from engine.stores.layout import Layout
 from engine.stores.manifest import Entry, Manifest
 from tests.unit.stores.conftest import blob_files
@@ -43,7 +43,8 @@ def manifests(directory: BlobDirectory) -> list[Manifest]:
 
 
 def found(manifests: list[Manifest], layout: Layout, *, read_data: bool) -> list[Damage]:
-    return list(check(iter(manifests), layout.blob_directory(), read_data=read_data))
+    check = BlobCheck(layout.blob_directory(), read_data=read_data)
+    return [damage for manifest in manifests for damage in check.damages(manifest, "journal")]
 
 
 @pytest.mark.parametrize("read_data", [False, True])
@@ -122,11 +123,27 @@ def test_a_list_that_is_none_is_listed(directory: BlobDirectory, layout: Layout)
     assert problem.kind == "damaged"
 
 
-async def test_it_runs_beside_an_event_loop(layout: Layout, manifests: list[Manifest]) -> None:
+def test_a_list_that_is_gone_hides_its_items(layout: Layout, manifests: list[Manifest]) -> None:
     for blob in blob_files(layout):
         blob.unlink()
-    problems = [d async for d in check_async(iter(manifests), layout.blob_directory())]
-    assert len(problems) == 6  # the large items are named in the list, which is gone, too
+    assert (
+        len(found(manifests, layout, read_data=False)) == 6
+    )  # the large items are named in the list, which is gone, too
+
+
+def test_a_manifest_is_sound_if_each_of_its_blobs_is(
+    layout: Layout, manifests: list[Manifest], damage: Callable[[Path], None]
+) -> None:
+    start = manifests[0]
+    assert Soundness(layout.blob_directory()).of(start)
+    for blob in blob_files(layout):
+        kept = blob.read_bytes()
+        damage(blob)
+        sound = Soundness(layout.blob_directory())
+        needs = blob.name in {d.digest for d in found([start], layout, read_data=False)}
+        assert sound.of(start) is not needs
+        assert sound.of(start) is not needs, "a second look says the same"
+        blob.write_bytes(kept)
 
 
 class Canary:
@@ -140,7 +157,9 @@ class Canary:
 
 
 @pytest.mark.parametrize("size", [0, 10_000])
-def test_nothing_that_is_read_is_run(directory: BlobDirectory, tmp_path: Path, size: int) -> None:
+def test_s04_nothing_that_is_read_is_run(
+    directory: BlobDirectory, tmp_path: Path, size: int
+) -> None:
     sung = tmp_path / "sung"
     value = [Canary(str(sung)), b"x" * size, np.zeros(size)]
     entries = save_values({"x": value}, directory, step="s")
@@ -149,7 +168,8 @@ def test_nothing_that_is_read_is_run(directory: BlobDirectory, tmp_path: Path, s
     back = Manifest.unpack(made.pack())
     assert back.artifacts["x"].serializer == "pickle"
     assert back.artifacts["x"].preview
-    assert list(check([back], directory, read_data=True)) == []
+    assert list(BlobCheck(directory, read_data=True).damages(back, "journal")) == []
+    assert Soundness(directory).of(back)
     assert not sung.exists()
     pickle.loads(pickle.dumps(Canary(str(sung))))
     assert sung.exists()

@@ -10,7 +10,13 @@ from pathlib import Path
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from engine.stores.gc import RunName, collect, survey
 from engine.stores.layout import create_layout
@@ -84,5 +90,7 @@ class Collecting(RuleBasedStateMachine):
         shutil.rmtree(self._folder)
 
 
-TestCollecting = Collecting.TestCase
-TestCollecting.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+def test_r24_collections_between_runs_that_write_and_end_in_any_order_lose_nothing() -> None:
+    run_state_machine_as_test(
+        Collecting, settings=settings(max_examples=60, stateful_step_count=25, deadline=None)
+    )

@@ -14,15 +14,14 @@ import msgpack
 import pytest
 from msgspec.structs import replace
 
-from engine.errors import StoreAccessError, StoreError, StoreUnavailableError
+from engine.errors import StoreAccessError, StoreError, StoreUnavailableError, UsageError
 from engine.stores.journals import JournalWriter
 from engine.stores.layout import Layout
 from engine.stores.leases import Lease
 from engine.stores.metadata import schema
-from engine.stores.metadata.base import RunRecord, TaskRecord
+from engine.stores.metadata.base import Fact, Rebuilt, RunEnd, RunRecord, TaskRecord
 from engine.stores.metadata.local import LocalMetadata, LocalMetadataSync
-from engine.stores.metadata.memory import MemoryMetadata
-from engine.stores.metadata.rebuild import Fact, RunEnd, rebuild, records_of
+from engine.stores.metadata.rebuild import known_runs, records_of, reindex
 from tests.unit.stores.faulty import small_disk
 
 
@@ -42,7 +41,7 @@ def tasks(run_id: str, count: int) -> list[TaskRecord]:
 
 WRITER = """
 import sys, threading
-from engine.stores.metadata.base import RunRecord, TaskRecord
+from engine.stores.metadata.base import Fact, Rebuilt, RunEnd, RunRecord, TaskRecord
 from engine.stores.metadata.local import LocalMetadataSync
 
 def one_run(run_id):
@@ -268,8 +267,8 @@ def decode(offset: int, payload: bytes) -> Fact | None:
     return None
 
 
-def frames(*facts: tuple[object, ...]) -> list[tuple[int, bytes]]:
-    return [(n, msgpack.packb(fact)) for n, fact in enumerate(facts)]
+def told(*facts: tuple[object, ...]) -> list[Fact | None]:
+    return [decode(n, msgpack.packb(fact)) for n, fact in enumerate(facts)]
 
 
 STORY = (
@@ -284,7 +283,7 @@ STORY = (
 
 
 def test_a_journal_tells_the_run_and_the_latest_attempts() -> None:
-    found = records_of(frames(*STORY), decode)
+    found = records_of(told(*STORY))
     assert found is not None
     assert found.run == RunRecord("F", "R", "succeeded", 5, 50, tags=("t",))
     assert [(t.flow, t.run_id, t.ordinal, t.step, t.task_id, t.attempt) for t in found.tasks] == [
@@ -296,19 +295,19 @@ def test_a_journal_tells_the_run_and_the_latest_attempts() -> None:
 
 
 def test_a_run_without_an_end_was_interrupted_unless_it_is_alive() -> None:
-    unfinished = frames(*STORY[:4])
-    dead, alive = records_of(unfinished, decode), records_of(unfinished, decode, is_alive=True)
+    unfinished = told(*STORY[:4])
+    dead, alive = records_of(unfinished), records_of(unfinished, is_alive=True)
     assert dead is not None
     assert alive is not None
     assert (dead.run.status, dead.run.ended_us) == ("interrupted", 30)
     assert (alive.run.status, alive.run.ended_us) == ("running", None)
-    only = records_of(frames(STORY[0]), decode)
+    only = records_of(told(STORY[0]))
     assert only is not None
     assert only.run.ended_us == 5
 
 
 def test_a_journal_that_never_began_gives_nothing() -> None:
-    assert records_of([], decode) is None
+    assert records_of([]) is None
 
 
 def journal(layout: Layout, run_id: str, *facts: tuple[object, ...]) -> Path:
@@ -322,7 +321,7 @@ def journal(layout: Layout, run_id: str, *facts: tuple[object, ...]) -> Path:
     return path
 
 
-async def test_every_journal_of_a_datastore_is_indexed(layout: Layout) -> None:
+def test_every_journal_of_a_datastore_is_indexed(layout: Layout) -> None:
     many = [("task", "work", str(n), 0, "succeeded", n) for n in range(1200)]
     journal(layout, "R1", ("began", "R1"), *many)
     torn = journal(layout, "R2", ("began", "R2"), ("done", "failed", 9, "why"))
@@ -335,23 +334,62 @@ async def test_every_journal_of_a_datastore_is_indexed(layout: Layout) -> None:
     hurt.write_bytes(data)
     journal(layout, "R6", ("began", "R6"))
     with Lease.acquire(str(layout.lock("F", "R6")), run="F/R6", since_us=0):
-        for metadata in (MemoryMetadata(), LocalMetadata(layout.metadata)):
-            written, problems = await rebuild(layout, metadata, decode)
-            assert written == 3
-            assert set(problems) == {"F/R5"}, "R3 and R4 never began"
-            assert "damaged" in problems["F/R5"]
-            states = {r.run_id: r.status async for r in metadata.runs()}
-            assert states == {"R1": "interrupted", "R2": "interrupted", "R6": "running"}
-            assert len([t async for t in metadata.tasks("F", "R1")]) == 1200
-            await metadata.aclose()
+        done = reindex(layout, str(layout.metadata), decode)
+        assert done.written == 3
+        assert set(done.problems) == {"F/R5"}, "R3 and R4 never began"
+        assert "damaged" in done.problems["F/R5"]
+        layout.metadata.unlink()
+        known = LocalMetadataSync(layout.metadata, known=lambda: known_runs(layout, decode))
+        for metadata in (known, LocalMetadataSync(layout.metadata)):
+            with metadata:
+                states = {r.run_id: r.status for r in metadata.runs()}
+                assert states == {"R1": "interrupted", "R2": "interrupted", "R6": "running"}
+                assert len(list(metadata.tasks("F", "R1"))) == 1200
 
 
-async def test_indexing_again_keeps_tags_and_changes_nothing_else(layout: Layout) -> None:
+def test_indexing_again_keeps_tags_and_changes_nothing_else(layout: Layout) -> None:
     journal(layout, "R1", *(("began", "R1"), *STORY[1:]))
-    metadata = LocalMetadata(layout.metadata)
-    await rebuild(layout, metadata, decode)
-    await metadata.change_tags("F", "R1", add=["kept"], remove=())
-    before = [await metadata.run("F", "R1"), [t async for t in metadata.tasks("F", "R1")]]
-    await rebuild(layout, metadata, decode)
-    assert [await metadata.run("F", "R1"), [t async for t in metadata.tasks("F", "R1")]] == before
-    await metadata.aclose()
+    with LocalMetadataSync(layout.metadata) as metadata:
+        reindex(layout, str(layout.metadata), decode)
+        metadata.change_tags("F", "R1", add=["kept"], remove=())
+        before = [metadata.run("F", "R1"), list(metadata.tasks("F", "R1"))]
+        reindex(layout, str(layout.metadata), decode)
+        assert [metadata.run("F", "R1"), list(metadata.tasks("F", "R1"))] == before
+
+
+def test_indexing_again_removes_what_no_journal_tells_of(layout: Layout) -> None:
+    journal(layout, "R1", *(("began", "R1"), *STORY[1:]))
+    with LocalMetadataSync(layout.metadata) as metadata:
+        reindex(layout, str(layout.metadata), decode)
+        before = metadata.run("F", "R1"), list(metadata.tasks("F", "R1"))
+        metadata.put_runs([run("GHOST")])
+        metadata.put_tasks([*tasks("GHOST", 2), *tasks("R1", 9)])
+        reindex(layout, str(layout.metadata), decode)
+        assert [r.run_id for r in metadata.runs()] == ["R1"]
+        assert list(metadata.tasks("F", "GHOST")) == []
+        assert (metadata.run("F", "R1"), list(metadata.tasks("F", "R1"))) == before
+
+
+def test_a_database_that_could_not_be_filled_is_not_made(layout: Layout) -> None:
+    journal(layout, "R1", ("began", "R1"))
+
+    def broken() -> Iterator[Rebuilt]:
+        yield from known_runs(layout, decode)
+        raise StoreError("the second journal cannot be read now")
+
+    with LocalMetadataSync(layout.metadata, known=broken) as metadata, pytest.raises(StoreError):
+        metadata.flows()
+    again = LocalMetadataSync(layout.metadata, known=lambda: known_runs(layout, decode))
+    with again:
+        assert again.flows() == ["F"]
+
+
+def test_a_damaged_database_is_not_replaced_under_a_run_that_is_alive(layout: Layout) -> None:
+    journal(layout, "R1", ("began", "R1"))
+    layout.metadata.write_bytes(b"nonsense" * 100)
+    with (
+        Lease.acquire(str(layout.lock("F", "R1")), run="F/R1", since_us=0),
+        pytest.raises(UsageError, match="F/R1 is alive"),
+    ):
+        reindex(layout, str(layout.metadata), decode)
+    assert reindex(layout, str(layout.metadata), decode).written == 1
