@@ -70,15 +70,15 @@ def _forget_other_accounts() -> None:
 def _servers(folder: Path, options: argparse.Namespace) -> Iterator[DevStack]:
     with ExitStack() as stack:
         s3: ServerAddress | None = None
-        keys = make_keys(folder / "keys.json")
+        keys_file = str(folder / "keys.json")
+        keys = make_keys(Path(keys_file))
         given = {"AWS_DEFAULT_REGION": REGION}
         if _has_seaweedfs():
-            s3 = stack.enter_context(
-                shared_server("seaweedfs", folder, options=[str(folder / "keys.json")], keep=True)
-            )
+            server = shared_server("seaweedfs", folder, options=[keys_file], keep=True)
+            s3 = stack.enter_context(server)
             given["AWS_ENDPOINT_URL_S3"] = s3.endpoint_url
         words = ["--queue", NAME, "--vcpus", str(options.vcpus), "--runner", options.runner]
-        words += ["--keys", str(folder / "keys.json")]
+        words += ["--keys", keys_file]
         for name, value in given.items():
             words += ["--env", f"{name}={value}"]
         batch = stack.enter_context(shared_server("batch", folder, options=words))

@@ -1,4 +1,4 @@
-"""The keys that servers on loopback ask for, where they are to be a secret: in a file of the user's.
+"""The keys that servers on loopback ask for, where they are a secret: in a file of the user's.
 
 A server that runs commands must not do so for other users of the machine, nor for a web page. So
 `aflow dev` makes keys of its own; servers of tests, which live for minutes, have constant ones.

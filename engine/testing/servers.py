@@ -177,12 +177,9 @@ def _seaweedfs(data: Path, options: Sequence[str]) -> tuple[Sequence[str], str]:
     names = [f"{part}.port{kind}" for part in _SEAWEEDFS_PARTS for kind in ("", ".grpc")]
     ports = dict(zip(names, _free_ports(len(names)), strict=True))
     keys = read_keys(Path(options[0])) if options else Keys(ACCESS_KEY, SECRET_KEY)
-    identities = [
-        _identity(
-            "writer", keys.access_key, keys.secret_key, "Admin", "Read", "Write", "List", "Tagging"
-        ),
-        _identity("reader", READER_KEY, READER_SECRET, "Read", "List"),
-    ]
+    identities = [_identity("writer", keys, "Admin", "Read", "Write", "List", "Tagging")]
+    if not options:
+        identities.append(_identity("reader", Keys(READER_KEY, READER_SECRET), "Read", "List"))
     write_private(data / "s3.json", json.dumps({"identities": identities}).encode())
     command = [
         *(_program("weed"), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={data}"),
@@ -194,8 +191,8 @@ def _seaweedfs(data: Path, options: Sequence[str]) -> tuple[Sequence[str], str]:
     return command, f"http://127.0.0.1:{ports['s3.port']}"
 
 
-def _identity(name: str, key: str, secret: str, *actions: str) -> dict[str, object]:
-    credentials = [{"accessKey": key, "secretKey": secret}]
+def _identity(name: str, keys: Keys, *actions: str) -> dict[str, object]:
+    credentials = [{"accessKey": keys.access_key, "secretKey": keys.secret_key}]
     return {"name": name, "credentials": credentials, "actions": list(actions)}
 
 

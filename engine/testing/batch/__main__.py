@@ -68,12 +68,8 @@ async def _serve(options: argparse.Namespace, plan: Plan, variables: dict[str, s
     runner = RUNNERS[options.runner](variables)
     emulator = Emulator(fleet, account, runner, clock)
     moto = DomainDispatcherApplication(create_backend_app)
-    api = BatchApi(
-        emulator,
-        moto,
-        TokenBucket(options.rate),
-        variables.get("AWS_ACCESS_KEY_ID") if options.keys else None,
-    )
+    access_key = variables["AWS_ACCESS_KEY_ID"] if options.keys else None
+    api = BatchApi(emulator, moto, TokenBucket(options.rate), access_key)
     server = make_server("127.0.0.1", options.port, api, threaded=True, request_handler=_Quiet)
     os.environ["MOTO_PORT"] = str(server.server_port)
     endpoint_url = f"http://127.0.0.1:{server.server_port}"

@@ -1,9 +1,9 @@
 """Who may ask: programs of this user, and no web page. Pure.
 
-Jobs are commands, so whoever may submit one may do anything. A page in a browser can send requests to
-loopback, by its own name too if its DNS says so; it cannot leave out Origin, nor make up Host. Where
-keys are a secret, the access key has to be the right one: signatures are not verified, since who knows
-it could read the secret beside it.
+Jobs are commands, so whoever may submit one may do anything. A page in a browser can send requests
+to loopback, by its own name too if its DNS says so; it cannot leave out Origin, nor make up Host.
+Where keys are a secret, the access key has to be the right one; signatures are not verified, since
+who knows the access key could read the secret beside it.
 """
 
 import re
