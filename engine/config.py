@@ -412,3 +412,8 @@ def arm_crash_point(environ: Mapping[str, str] | None = None) -> None:
             f"AFLOW_CRASH_AT = {wanted!r} is not NAME:N with N of 1 to {PASSAGES_MAX:,}"
         )
     points[name].arm(int(passage))
+
+
+def job_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables that a container was started with: ours, and those that AWS sets."""
+    return dict(os.environ if environ is None else environ)

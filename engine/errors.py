@@ -110,6 +110,16 @@ class ConfigError(EngineError):
     exit_code = EXIT_CONFIG
 
 
+class CodePackageError(ConfigError):
+    """A flow's code cannot be packaged."""
+
+    code = "code-package"
+
+    def __init__(self, what: str, *, problem: str, hint: str | None = None) -> None:
+        super().__init__(f"{what} {problem}", hint=hint)
+        self.what, self.problem = what, problem
+
+
 class NotFoundError(EngineError):
     """Nothing of that name exists."""
 
@@ -149,6 +159,12 @@ class MergeError(TaskError):
     """merge_artifacts was called where, or as, it cannot be."""
 
     code = "merge"
+    artifacts: list[str]
+
+    @property
+    def artifact_names(self) -> list[str]:
+        """The same, by Metaflow's name."""
+        return self.artifacts
 
 
 class UnhandledInMergeArtifactsException(MergeError):  # noqa: N818  # Metaflow's name
@@ -164,11 +180,6 @@ class UnhandledInMergeArtifactsException(MergeError):  # noqa: N818  # Metaflow'
         )
         self.step, self.artifacts = step, artifacts
 
-    @property
-    def artifact_names(self) -> list[str]:
-        """The same, by Metaflow's name."""
-        return self.artifacts
-
 
 class MissingInMergeArtifactsException(MergeError):  # noqa: N818  # Metaflow's name
     """No branch of a join has an artifact that include= names."""
@@ -182,11 +193,6 @@ class MissingInMergeArtifactsException(MergeError):  # noqa: N818  # Metaflow's 
             hint="remove it from include=, or set it in a branch",
         )
         self.step, self.artifacts = step, artifacts
-
-    @property
-    def artifact_names(self) -> list[str]:
-        """The same, by Metaflow's name."""
-        return self.artifacts
 
 
 class TaskCancelledError(TaskError):

@@ -9,6 +9,8 @@ from typing import Protocol
 
 from msgspec import Struct, field
 
+from engine.errors import Failure
+
 
 class ExitKind(StrEnum):
     """How a job's process ended."""
@@ -22,11 +24,15 @@ class ExitKind(StrEnum):
 
 
 class Exit(Struct, frozen=True):
-    """`code` is the exit status or the signal's number; `detail` says more, in words."""
+    """`code` is the exit status or the signal's number; `detail` says more, in words.
+
+    `failure` is what the executor has found out about a job that reported nothing, if anything.
+    """
 
     kind: ExitKind
     code: int = 0
     detail: str = ""
+    failure: Failure | None = None
 
 
 class Job(Struct, frozen=True):

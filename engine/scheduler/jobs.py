@@ -130,7 +130,8 @@ class JobFactory:
             name=self.name(task, launch.attempt),
             spec=spec.pack(),
             deadline_s=None if node.timeout_s is None else node.timeout_s + GRACE_S,
-            resources=facts.resources.get(task.step, {}),
+            # What only commits a failure that was caught needs no machine of its own.
+            resources={} if launch.fallback is not None else facts.resources.get(task.step, {}),
         )
 
     async def _inputs(self, launch: Launch) -> tuple[list[InputRef], str | None]:

@@ -5,6 +5,7 @@
     blobs/ab/<64 hex>         content-addressed, shared by all flows; see directory.py
     blobs/tmp/                names in the making
     runs/<Flow>/<run_id>/     journal, log, lock
+    packages/                 what is remembered of directories that were packaged
     metadata.db               SQLite
 
 A directory that holds anything else is somebody's, and is not written to.
@@ -87,6 +88,19 @@ class Layout(Struct, frozen=True):
         except OSError as error:
             raise access_error(error, str(path), "create") from error
         return path
+
+    def package_index(self, name: str) -> Path:
+        """Where is remembered what a directory of code looked like; `name` is a digest."""
+        return self.root / "packages" / name
+
+    def write_package_index(self, name: str, data: bytes) -> None:
+        """Remember it. That this fails is no error: it is looked at again then."""
+        path = self.package_index(name)
+        with suppress(OSError), new_file(str(self.blobs / "tmp")) as (fd, temporary):
+            with suppress(FileExistsError):
+                path.parent.mkdir(mode=0o700)
+            os.write(fd, data)
+            os.rename(temporary, path)
 
     def sweep(self) -> int:
         """Remove what killed writers left half made; return how many files that were."""
