@@ -73,6 +73,7 @@ class Config(Struct, frozen=True):
     durability: str = "process"
     verify: str = "changed"
     cache_dir: str = field(default_factory=cache_directory)
+    package_suffixes: str = ".py,.R,.RDS"
     user: str = field(default_factory=user_name)
     color: str = "auto"
     log_level: str = "warning"
@@ -89,6 +90,13 @@ class Config(Struct, frozen=True):
     s3_concurrency: int = 64
     s3_memory_mib: int = 256
     s3_deadline_s: int = 120
+    batch_queue: str | None = None
+    batch_image: str | None = None
+    batch_job_role: str | None = None
+    batch_execution_role: str | None = None
+    batch_endpoint_url: str | None = None
+    batch_region: str | None = None
+    batch_array_max: int = 10_000
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def source(self, key: str) -> str:

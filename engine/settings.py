@@ -26,6 +26,13 @@ def _text(value: object) -> str:
     return value.strip()
 
 
+def _list(value: object) -> str:
+    words = value.split(",") if isinstance(value, str) else value
+    if not isinstance(words, list) or not all(isinstance(w, str) and w.strip() for w in words):
+        raise WrongValueError("a list of texts, or texts with commas between")
+    return ",".join(w.strip() for w in words)
+
+
 def _one_of(*choices: str) -> Callable[[object], object]:
     def read(value: object) -> str:
         if value not in choices:
@@ -81,6 +88,16 @@ _S3: Mapping[str, Setting] = {
     "s3_deadline_s": Setting("how many seconds a request to S3 is tried again", _count),
 }
 
+_BATCH: Mapping[str, Setting] = {
+    "batch_queue": Setting("the job queue of @batch; default: the only one that is enabled", _text),
+    "batch_image": Setting("the image of @batch; default: python of the driver's version", _text),
+    "batch_job_role": Setting("the role that containers take: ARN; it reads the datastore", _text),
+    "batch_execution_role": Setting("the role that Fargate pulls and logs with: ARN", _text),
+    "batch_endpoint_url": Setting("where AWS Batch is; default: what AWS's settings say", _web_url),
+    "batch_region": Setting("the region of AWS Batch; default: what AWS's settings say", _text),
+    "batch_array_max": Setting("the most tasks in one array job; 1: no arrays", _count),
+}
+
 SETTINGS: Mapping[str, Setting] = {
     "datastore": Setting("directory or s3:// url where runs are kept", _text, is_path=True),
     "metadata": Setting(
@@ -101,10 +118,14 @@ SETTINGS: Mapping[str, Setting] = {
         "when mapped bytes are hashed again: changed or always", _one_of("changed", "always")
     ),
     "cache_dir": Setting("where object stores are cached", _text, is_path=True),
+    "package_suffixes": Setting(
+        "the ends of the names of files that are code, or none to package no code", _list
+    ),
     "user": Setting("who runs this", _text),
     "color": Setting("auto, always or never", _one_of("auto", "always", "never")),
     "log_level": Setting(
         "what the engine says of itself", _one_of("debug", "info", "warning", "error")
     ),
     **_S3,
+    **_BATCH,
 }

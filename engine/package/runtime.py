@@ -82,7 +82,7 @@ def _files() -> Iterator[tuple[str, Path]]:
 
 
 def _is_wanted(parts: tuple[str, ...]) -> bool:
-    if "__pycache__" in parts or parts[0] == "zstandard" and parts[1].startswith("_cffi"):
+    if "__pycache__" in parts or (parts[0] == "zstandard" and parts[1].startswith("_cffi")):
         return False
     is_service = parts[:2] == _SDK_DATA and len(parts) > 3
     return not is_service or parts[2] in _SERVICES

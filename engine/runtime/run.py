@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, to_builtins
 from msgspec.structs import asdict, replace
@@ -14,8 +14,10 @@ from msgspec.structs import asdict, replace
 from engine import config as configuration
 from engine.config import Config
 from engine.errors import UsageError
+from engine.executors.base import Executor
 from engine.executors.local import LocalExecutor
 from engine.executors.zygote import Zygote
+from engine.flow.decorators.batch import Batch
 from engine.flow.decorators.environment import Environment
 from engine.flow.decorators.resources import Resources
 from engine.flow.decorators.specs import Decorators, attach
@@ -51,6 +53,10 @@ from engine.stores.logs import LogBatch, LogWriter
 from engine.stores.manifest import Manifest
 from engine.stores.metadata.tags import merged_tags
 from engine.worker.loader import adopt_main, refuse_while_loading, target_of
+
+if TYPE_CHECKING:
+    from engine.runtime.remote import RemoteRun
+    from engine.runtime.shipping import Beside
 
 PARAMETERS_STEP = "_parameters"
 
@@ -93,18 +99,20 @@ class Run:
         self._decorators = attach(flow, options.decorators)
         self._graph = graph_of(flow, self._decorators)
         self._end: TaskDone | None = None
+        self._remote: RemoteRun | None = None
 
     async def execute(self, observers: tuple[Observer, ...], zygote: Zygote | None) -> FinishedRun:
         """Run to the end; cancelled, first end everything that was started."""
         executor: LocalExecutor | None = None
         origin: Origin | None = None
         try:
-            async with AsyncExitStack() as gate:
+            async with AsyncExitStack() as remote, AsyncExitStack() as gate:
                 # Until the lease tells of this run, no blob of the run to go on from may go.
                 runs = str(self._stores.layout.root / "runs")
                 await gate.enter_async_context(entered(runs))
                 origin = await self._find_origin()
                 parameters = origin.parameters if origin else self._resolve_parameters()
+                self._remote = await remote.enter_async_context(self._remotely())
                 zygote = zygote or self._spawn()
                 executor = LocalExecutor(zygote)
                 with ExitStack() as stack:
@@ -123,6 +131,19 @@ class Run:
                 await executor.aclose()
             elif zygote is not None:
                 zygote.kill()
+
+    @asynccontextmanager
+    async def _remotely(self) -> AsyncIterator["RemoteRun | None"]:
+        """Prepare the steps that run in AWS Batch, if any do."""
+        if not any(d.name == Batch.name for ds in self._decorators.values() for d in ds):
+            yield None
+            return
+        from engine.runtime.remote import remote_run  # noqa: PLC0415  # most runs are local
+
+        async with remote_run(
+            self._flow, self._options, self._config, self._stores, self._decorators
+        ) as remote:
+            yield remote
 
     def _spawn(self) -> Zygote:
         # The command line has forked its own, and has no use for all that a worker imports.
@@ -206,22 +227,50 @@ class Run:
         self,
         folder: _Folder,
         began: RunBeganRecord,
-        executor: LocalExecutor,
+        local: LocalExecutor,
         origin: Origin | None,
         observers: Sequence[Observer],
     ) -> RunDone:
-        async with self._beside(folder, began) as (broker, beside):
-            return await self._driven(
-                folder, began, executor, origin, (*beside, *observers), broker=broker
+        async with (
+            self._beside(folder, began) as beside,
+            self._executors(local, folder, beside) as executor,
+        ):
+            if beside is not None:
+                observers = (beside.observe, *observers)
+            broker = beside.broker if beside else None
+            return await self._driven(folder, began, executor, origin, observers, broker=broker)
+
+    @asynccontextmanager
+    async def _executors(
+        self, local: LocalExecutor, folder: _Folder, beside: "Beside | None"
+    ) -> AsyncIterator[Executor]:
+        """What runs the tasks: this machine, and AWS Batch if a step is to run there."""
+        remote, replica = self._remote, self._stores.replica
+        if remote is None or replica is None or beside is None:
+            yield local
+            return
+        from engine.executors.batch import NEEDS  # noqa: PLC0415  # most runs are local
+        from engine.executors.hybrid import HybridExecutor  # noqa: PLC0415
+        from engine.runtime.remote import batch_executor  # noqa: PLC0415
+        from engine.runtime.remote_post import Durable  # noqa: PLC0415
+
+        durable = Durable(lambda: folder.journal.end, beside.shipper.until)
+        opened = batch_executor(
+            remote, folder.run_id, replica, beside.shipper, durable, self._config
+        )
+        async with opened as batch:
+            yield HybridExecutor(
+                {"local": local, NEEDS: batch},
+                lambda job: NEEDS if NEEDS in job.resources else "local",
             )
 
     @asynccontextmanager
     async def _beside(
         self, folder: _Folder, began: RunBeganRecord
-    ) -> AsyncIterator[tuple[str | None, Sequence[Observer]]]:
+    ) -> AsyncIterator["Beside | None"]:
         """What a datastore in an object store needs beside the driver."""
         if self._stores.replica is None:
-            yield None, ()
+            yield None
             return
         from engine.runtime.shipping import shipped  # noqa: PLC0415  # most runs are local
         from engine.stores.remote.shipper import Growing  # noqa: PLC0415
@@ -231,13 +280,13 @@ class Run:
         log = Growing(str(layout.log(began.flow, began.run_id)), lambda: folder.log.end)
         record = replace(record_of(began), pid=os.getpid())
         async with shipped(self._stores.replica, record, journal, log) as beside:
-            yield beside.broker, (beside.observe,)
+            yield beside
 
     async def _driven(
         self,
         folder: _Folder,
         began: RunBeganRecord,
-        executor: LocalExecutor,
+        executor: Executor,
         origin: Origin | None,
         observers: Sequence[Observer],
         *,
@@ -297,11 +346,18 @@ class Run:
             username=began.user,
             tags=began.tags,
             environments=_environments(self._decorators),
-            resources=_resources(self._decorators),
+            resources=self._resources(),
             durability=self._stores.blobs.durability,
             verify=self._stores.blobs.verification,
             broker=broker,
         )
+
+    def _resources(self) -> dict[str, dict[str, object]]:
+        """What each step needs, for whichever executor runs it."""
+        found = _resources(self._decorators)
+        for step, needs in (self._remote.needs if self._remote else {}).items():
+            found[step] = {**found.get(step, {}), "batch": needs}
+        return found
 
     async def _put_blob(self, data: bytes | bytearray) -> str:
         digest, _ = await asyncio.to_thread(self._stores.blobs.write, [data])

@@ -26,10 +26,14 @@ SETTLE_S = 1.5
 
 
 class Beside(Struct, frozen=True):
-    """What the run needs to know of it. `broker` is the socket that tasks ask for blobs."""
+    """What the run needs to know of it. `broker` is the socket that tasks ask for blobs.
+
+    `shipper` tells what is durable, and is told what others have made so.
+    """
 
     broker: str
     observe: Observer
+    shipper: Shipper
 
 
 class _Last(Struct):
@@ -67,7 +71,7 @@ async def shipped(
             shipping = group.create_task(_ship(heart, shipper), name=f"shipper of {record.run_id}")
             limit_s: float | None = SETTLE_S
             try:
-                yield Beside(path, observe)
+                yield Beside(path, observe, shipper)
                 limit_s = None
             finally:
                 shipper.close()

@@ -149,6 +149,11 @@ class Shipper:
         self._moved = asyncio.Condition()
 
     @property
+    def uploads(self) -> Uploads:
+        """What carries the blobs, and knows which ones are there."""
+        return self._uploads
+
+    @property
     def shipped(self) -> int:
         """How far the journal is committed in the object store, in bytes."""
         return self._journal.done
@@ -237,7 +242,8 @@ class Shipper:
     def _add(self, entry: Entry, into: dict[bytes, FileIdentity | None], *, is_known: bool) -> None:
         if entry.digest is not None:
             digest = bytes.fromhex(entry.digest)
-            if digest in into:
+            # What another machine has put, it has put with all that it names.
+            if digest in into or self._uploads.knows(digest):
                 return
             into[digest] = entry.identity
         if entry.serializer == PACKED and not (is_known and entry.digest):

@@ -39,6 +39,10 @@ class Uploads:
         """Take it as known that these are in the store: a committed manifest names them."""
         self._known.update(digests)
 
+    def knows(self, digest: bytes) -> bool:
+        """Whether it is known that the blob is in the store."""
+        return digest in self._known
+
     async def ensure(self, digest: bytes, identity: FileIdentity | None = None) -> None:
         """Return when the blob is durable.
 

@@ -1,0 +1,513 @@
+"""Runs jobs in AWS Batch, thousands of them from one loop; implements `base.Executor`.
+
+Batch is asked as little as may be. Jobs that become ready together are one array job. How they do
+is told by the jobs themselves, in the object store, where one list finds all that is new; what
+Batch says matters for those that can no longer speak, so it is asked more and more rarely. Nothing
+is decided here about what an answer means: see batch_fleet, batch_states and batch_reasons.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct
+
+from engine.errors import EngineError, ExecutorError, Failure
+from engine.executors import batch_reasons, batch_requests
+from engine.executors.base import (
+    Exit,
+    ExitKind,
+    Job,
+    JobEnded,
+    JobOutput,
+    JobStarted,
+    JobUpdate,
+)
+from engine.executors.batch_client import BatchClient
+from engine.executors.batch_errors import SubmitUnclearError
+from engine.executors.batch_fleet import Fleet, Flight, Unit
+from engine.executors.batch_requests import Needs, Submission
+from engine.executors.batch_states import Seen
+
+NEEDS = "batch"
+"""The key of a job's resources under which its Needs are."""
+
+_CLOSE_S = 30.0
+_UNCLEAR_TRIES = 5
+_SETTLES_AT_ONCE = 32
+_TIMEOUT_MARGIN_S = 300.0  # what a container may take before and after its task
+
+
+def wall_clock_us() -> int:
+    """Microseconds since 1970, UTC."""
+    return time.time_ns() // 1000
+
+
+class Post(Protocol):
+    """Where jobs get their orders, and leave word. Given by who knows stores."""
+
+    async def send(self, parcel: str, jobs: Sequence[Job]) -> Mapping[str, str]:
+        """Make the orders of `jobs` durable; return the variables that lead containers to them."""
+        ...
+
+    async def sent(self) -> Mapping[str, Sequence[str]]:
+        """The parcels that were sent before, by any process, with the names of their jobs."""
+        ...
+
+    async def collect(self) -> Sequence[JobUpdate]:
+        """What jobs have said since the last call; of each in order, its end last."""
+        ...
+
+    async def settle(self, job: Job) -> bytes | None:
+        """The outcome of a job that has ended and has not said so, if it left one."""
+        ...
+
+
+class BatchExecutorConfig(Struct, frozen=True):
+    """`command` starts a container. Times are seconds.
+
+    Words are looked for every `listen_min_s` to `listen_max_s`. Batch is asked every `ask_min_s`
+    while states change, up to `ask_max_s` while they do not, and never for more than
+    `pages_s` hundreds of jobs a second. Jobs that come within `gather_s` are submitted together, in
+    arrays of at most `array_max`. What fails is tried again for `patience_s`. With `is_detached`
+    jobs are left running at the end. `read_log` reads the log of a container that left no word.
+    """
+
+    command: Sequence[str]
+    listen_min_s: float = 0.5
+    listen_max_s: float = 2.0
+    ask_min_s: float = 1.0
+    ask_max_s: float = 30.0
+    pages_s: float = 4.0
+    gather_s: float = 0.1
+    array_max: int = 10_000
+    patience_s: float = 600.0
+    is_detached: bool = False
+    clock: Callable[[], int] = wall_clock_us
+    read_log: Callable[[str], Awaitable[Sequence[tuple[int, str]]]] | None = None
+
+
+class BatchExecutor:
+    """Bound to the loop of its first call."""
+
+    def __init__(self, client: BatchClient, post: Post, config: BatchExecutorConfig) -> None:
+        self._client = client
+        self._post = post
+        self._config = config
+        self._fleet = Fleet()
+        self._names: set[str] = set()  # of all jobs ever: a name starts once
+        self._queue: list[Job] = []
+        self._sent: Mapping[str, Sequence[str]] | None = None
+        self._definitions: dict[str, asyncio.Lock] = {}
+        self._registered: set[str] = set()
+        self._unclear: list[Unit] = []
+        self._updates: list[JobUpdate] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._wake_submitter = asyncio.Event()
+        self._wake_asker = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._error: ExecutorError | None = None
+        self._is_closed = False
+
+    # -- the seam --------------------------------------------------------------------------------
+
+    async def submit(self, jobs: Sequence[Job]) -> None:
+        if self._error:
+            raise self._error
+        if self._is_closed:
+            raise ExecutorError("the executor is closed")
+        fresh = [job for job in jobs if job.name not in self._names]
+        fresh = list({job.name: job for job in fresh}.values())
+        self._names.update(job.name for job in fresh)
+        self._fleet.add(fresh)
+        self._queue += fresh
+        if self._running is None:
+            loop = asyncio.get_running_loop()  # the task is ours, and ends in `aclose`
+            self._running = loop.create_task(self._run(), name="Batch executor")
+        self._wake_submitter.set()
+
+    async def updates(self) -> AsyncIterator[Sequence[JobUpdate]]:
+        """See `base.Executor`.
+
+        Raises:
+            ExecutorError: Batch or the store have not answered for too long.
+        """
+        while True:
+            if self._updates:
+                batch, self._updates = self._updates, []
+                yield batch
+            elif self._error:
+                raise self._error
+            elif self._is_closed:
+                return
+            else:
+                self._waiter = asyncio.get_running_loop().create_future()
+                await self._waiter
+
+    async def cancel(self, names: Collection[str], *, reason: str) -> None:
+        taken: list[Flight] = []
+        for name in names:
+            flight = self._fleet.flights.get(name)
+            if flight is None or flight.cancelled is not None:
+                continue
+            flight.cancelled = reason
+            if flight.unit is None:
+                self._end(name, Exit(ExitKind.CANCELLED, detail=reason))
+            else:
+                taken.append(flight)
+        if taken and self._group is not None:
+            self._group.create_task(self._terminate(taken, reason))
+
+    async def aclose(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait([self._running])
+            left = [f for f in self._fleet.flights.values() if f.unit is not None]
+            if left and not self._config.is_detached:
+                with suppress(TimeoutError, EngineError):
+                    async with asyncio.timeout(_CLOSE_S):
+                        await self._terminate(left, "aflow ends")
+        self._wake()
+
+    # -- the tasks -------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                group.create_task(self._submitting(group), name="Batch submissions")
+                group.create_task(self._listening(), name="words of Batch jobs")
+                group.create_task(self._asking(), name="states of Batch jobs")
+        except* asyncio.CancelledError:
+            raise
+        except* Exception as errors:  # noqa: BLE001 - raised by `updates`, which ends the run
+            first = errors.exceptions[0]
+            told = first.message if isinstance(first, EngineError) else repr(first)
+            hint = first.hint if isinstance(first, EngineError) else None
+            self._error = ExecutorError(f"AWS Batch: {told}", hint=hint)
+            self._wake()
+        finally:
+            self._group = None
+
+    async def _submitting(self, group: asyncio.TaskGroup) -> None:
+        while True:
+            await self._wake_submitter.wait()
+            await asyncio.sleep(self._config.gather_s)
+            self._wake_submitter.clear()
+            queued, self._queue = self._queue, []
+            jobs = await self._adopted([j for j in queued if j.name in self._fleet.flights])
+            for submission in self._submissions(jobs):
+                group.create_task(self._send(submission))
+
+    def _submissions(self, jobs: Sequence[Job]) -> list[Submission]:
+        """Group jobs that are equal but for their orders."""
+        groups: dict[tuple[bytes, float | None], list[Job]] = {}
+        for job in jobs:
+            groups.setdefault((msgspec.json.encode(_needs(job)), job.deadline_s), []).append(job)
+        found = []
+        for alike in groups.values():
+            for chunk in batch_requests.array_chunks(alike, max(2, self._config.array_max)):
+                for part in [chunk] if self._config.array_max > 1 else [[job] for job in chunk]:
+                    names = [job.name for job in part]
+                    limit_s = part[0].deadline_s
+                    found.append(
+                        Submission(
+                            batch_requests.parcel_name(names),
+                            names,
+                            _needs(part[0]),
+                            None if limit_s is None else limit_s + _TIMEOUT_MARGIN_S,
+                        )
+                    )
+        return found
+
+    async def _adopted(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """Take up what an earlier process has submitted; return the jobs that nobody has."""
+        try:
+            if self._sent is None:
+                self._sent = await self._post.sent()
+            left = {job.name: job for job in jobs}
+            for parcel, names in self._sent.items():
+                mine = [left[name] for name in names if name in left]
+                if mine and await self._adopt(parcel, names, mine[0]):
+                    for job in mine:
+                        del left[job.name]
+            return list(left.values())
+        except EngineError as error:
+            for job in jobs:
+                self._fail(job.name, error)
+            return []
+
+    async def _adopt(self, parcel: str, names: Sequence[str], job: Job) -> bool:
+        needs = _needs(job)
+        found = await self._client.named(needs.queue, parcel)
+        if not found:
+            return False
+        self._accept(Submission(parcel, names, needs), found[0].job_id)
+        for extra in found[1:]:
+            await self._client.terminate(extra.job_id, "a copy of another job")
+        return True
+
+    async def _send(self, submission: Submission) -> None:
+        flights = self._fleet.flights
+        try:
+            jobs = [flights[name].job for name in submission.names if name in flights]
+            if len(jobs) < submission.size:  # some were cancelled; the rest go under another name
+                if jobs:
+                    for rest in self._submissions(jobs):
+                        await self._send(rest)
+                return
+            variables = await self._post.send(submission.parcel, jobs)
+            name = await self._defined(submission.needs)
+            body = batch_requests.submit_body(submission, name, variables)
+            job_id, is_unclear = await self._submit_once(body, submission)
+        except EngineError as error:
+            for job_name in submission.names:
+                self._fail(job_name, error)
+            return
+        unit = self._accept(submission, job_id)
+        if is_unclear:
+            self._unclear.append(unit)
+        late = [f for n in submission.names if (f := flights.get(n)) and f.cancelled is not None]
+        dropped = [i for i, n in enumerate(submission.names) if n not in flights]
+        if late:
+            await self._terminate(late, late[0].cancelled or "")
+        for index in dropped:  # cancelled while Batch was taking them
+            job = f"{job_id}:{index}" if unit.is_array else job_id
+            await self._client.terminate(job, "cancelled before it began")
+
+    async def _submit_once(self, body: batch_requests.Body, what: Submission) -> tuple[str, bool]:
+        """Submit; if the answer is lost, look by name whether the job is there, else again.
+
+        Returns:
+            The job's id, and whether there may be another one of the same name.
+        """
+        for tries_left in reversed(range(_UNCLEAR_TRIES)):
+            try:
+                return await self._client.submit(body), tries_left < _UNCLEAR_TRIES - 1
+            except SubmitUnclearError:
+                # What was just accepted may take a moment to be listed.
+                for pause_s in (0.0, 1.0):
+                    await asyncio.sleep(pause_s)
+                    if found := await self._client.named(what.needs.queue, what.parcel):
+                        return found[0].job_id, True
+                if not tries_left:
+                    raise
+        raise AssertionError  # the loop returns or raises
+
+    async def _defined(self, needs: Needs) -> str:
+        body = batch_requests.definition(needs, self._config.command)
+        name = str(body["jobDefinitionName"])
+        async with self._definitions.setdefault(name, asyncio.Lock()):
+            if name not in self._registered:
+                await self._client.register(body)
+                self._registered.add(name)
+        return name
+
+    def _accept(self, submission: Submission, job_id: str) -> Unit:
+        unit = self._fleet.accept(submission, job_id, asyncio.get_running_loop().time())
+        self._wake_asker.set()
+        return unit
+
+    async def _terminate(self, flights: Sequence[Flight], reason: str) -> None:
+        """Have jobs ended by Batch, whole arrays by one call. When it agrees, they have ended."""
+        by_unit: dict[str, list[Flight]] = {}
+        for flight in flights:
+            if flight.unit is not None:
+                by_unit.setdefault(flight.unit.job_id, []).append(flight)
+        for job_id, members in by_unit.items():
+            unit = members[0].unit
+            is_whole = unit is not None and len(members) >= len(unit.live)
+            ids = [job_id] if is_whole else [f.job_id or "" for f in members]
+            for one in ids:
+                await self._client.terminate(one, reason)
+            for flight in members:
+                self._end(flight.job.name, Exit(ExitKind.CANCELLED, detail=reason))
+
+    # -- what is heard ---------------------------------------------------------------------------
+
+    async def _listening(self) -> None:
+        config, wait_s = self._config, self._config.listen_min_s
+        patience = _Patience(config.patience_s)
+        while True:
+            await asyncio.sleep(wait_s)
+            if not self._fleet.units:
+                continue
+            try:
+                has_news = await self._collect()
+                patience.is_well()
+            except EngineError as error:
+                patience.bear(error)
+                has_news = False
+            wait_s = config.listen_min_s if has_news else min(config.listen_max_s, wait_s * 1.5)
+
+    async def _collect(self) -> bool:
+        updates = await self._post.collect()
+        for update in updates:
+            flight = self._fleet.flights.get(update.name)
+            if flight is None:
+                continue  # it has ended, or is another copy's
+            if isinstance(update, JobEnded):
+                self._end(
+                    update.name,
+                    update.exit,
+                    outcome=update.outcome,
+                    times=(update.started_us, update.ended_us),
+                )
+            elif isinstance(update, JobStarted):
+                self._start(update.name, update.at_us, update.pid)
+            else:
+                self._start(update.name, update.lines[0][0] if update.lines else None)
+                self._tell(update)
+        return bool(updates)
+
+    async def _asking(self) -> None:
+        config, wait_s = self._config, self._config.ask_min_s
+        patience = _Patience(config.patience_s)
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._wake_asker.wait()
+                    await asyncio.sleep(config.ask_min_s)
+            self._wake_asker.clear()
+            if not self._fleet.units:
+                continue
+            try:
+                has_changed, pages = await self._ask()
+                await self._end_copies()
+                patience.is_well()
+            except EngineError as error:
+                patience.bear(error)
+                has_changed, pages = False, 1
+            wait_s = config.ask_min_s if has_changed else min(config.ask_max_s, wait_s * 1.6)
+            wait_s = max(wait_s, pages / config.pages_s)
+
+    async def _ask(self) -> tuple[bool, int]:
+        """Ask Batch once for all that has to be asked; settle what has ended."""
+        now_s = asyncio.get_running_loop().time()
+        pages = batch_requests.describe_pages(self._fleet.to_ask())
+        has_changed = False
+        for page in pages:
+            answers = await self._client.describe(page)
+            gone = self._fleet.miss(page, answers, now_s)
+            found = self._fleet.observe(answers)
+            for name in found.running:
+                flight = self._fleet.flights[name]
+                self._start(name, flight.seen.started_us if flight.seen else None)
+            if found.ended or gone:
+                await self._settle([*found.ended, *gone])
+            has_changed |= found.has_changed
+        return has_changed, len(pages)
+
+    async def _settle(self, names: Sequence[str]) -> None:
+        """End jobs that have ended as Batch says: by their own word if there is one."""
+        await self._collect()
+        at_once = asyncio.Semaphore(_SETTLES_AT_ONCE)
+
+        async def settle(flight: Flight) -> None:
+            async with at_once:
+                await self._settle_one(flight)
+
+        async with asyncio.TaskGroup() as group:
+            for name in names:
+                if flight := self._fleet.flights.get(name):
+                    group.create_task(settle(flight))
+
+    async def _settle_one(self, flight: Flight) -> None:
+        seen, name = flight.seen, flight.job.name
+        outcome = await self._post.settle(flight.job)
+        times = (seen.started_us, seen.stopped_us) if seen else (None, None)
+        if outcome is not None:
+            self._end(name, Exit(ExitKind.RETURNED), outcome=outcome, times=times)
+        elif seen is None or not seen.is_ended:
+            self._end(name, batch_reasons.gone(), times=times)
+        else:
+            await self._tell_log(name, seen)
+            self._end(name, batch_reasons.exit_of(seen, cancelled=flight.cancelled), times=times)
+
+    async def _tell_log(self, name: str, seen: Seen) -> None:
+        """What a container printed that could not say so itself."""
+        if self._config.read_log is None or not seen.log_stream:
+            return
+        with suppress(EngineError):
+            if lines := await self._config.read_log(seen.log_stream):
+                self._start(name, seen.started_us)
+                self._tell(JobOutput(name, "stderr", tuple(lines)))
+
+    async def _end_copies(self) -> None:
+        """End what a SubmitJob has started whose answer was lost, if it did after all."""
+        while self._unclear:
+            unit = self._unclear[-1]
+            what = unit.submission
+            for found in await self._client.named(what.needs.queue, what.parcel):
+                if found.job_id != unit.job_id and not found.is_ended:
+                    await self._client.terminate(found.job_id, "a copy of another job")
+            self._unclear.pop()
+
+    # -- what goes to the consumer ---------------------------------------------------------------
+
+    def _start(self, name: str, at_us: int | None, pid: int | None = None) -> None:
+        flight = self._fleet.flights.get(name)
+        if flight is not None and flight.started_us is None:
+            flight.started_us = at_us or self._config.clock()
+            self._tell(JobStarted(name, flight.started_us, pid))
+
+    def _end(
+        self,
+        name: str,
+        exit: Exit,
+        *,
+        outcome: bytes | None = None,
+        times: tuple[int | None, int | None] = (None, None),
+    ) -> None:
+        flight = self._fleet.remove(name)
+        if flight is None:
+            return
+        ended_us = times[1] or self._config.clock()
+        started_us = flight.started_us or times[0] or ended_us
+        if outcome is not None and flight.started_us is None:
+            self._tell(JobStarted(name, started_us))
+        self._tell(JobEnded(name, exit, min(started_us, ended_us), ended_us, outcome))
+
+    def _fail(self, name: str, error: EngineError) -> None:
+        failure = Failure.from_error(error)
+        self._end(name, Exit(ExitKind.LOST, detail=error.message, failure=failure))
+
+    def _tell(self, update: JobUpdate) -> None:
+        self._updates.append(update)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class _Patience:
+    """Bears with failures of one kind of call, for so many seconds in a row."""
+
+    def __init__(self, most_s: float) -> None:
+        self._most_s = most_s
+        self._since_s: float | None = None
+
+    def is_well(self) -> None:
+        self._since_s = None
+
+    def bear(self, error: EngineError) -> None:
+        """Raise `error` if it has gone on for too long, or cannot pass."""
+        now_s = asyncio.get_running_loop().time()
+        self._since_s = now_s if self._since_s is None else self._since_s
+        if now_s - self._since_s >= self._most_s:
+            raise error
+
+
+def _needs(job: Job) -> Needs:
+    needs = job.resources.get(NEEDS)
+    if not isinstance(needs, Needs):
+        raise ExecutorError(f"job {job.name} does not say what it needs of Batch")
+    return needs

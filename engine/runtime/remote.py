@@ -1,0 +1,194 @@
+"""What a run needs to have steps in AWS Batch: its executor, and what its containers start with.
+
+All of it is made before the run begins, so that a queue that is not there, a flow that cannot be
+packaged or a step that is too large is told at once.
+"""
+
+import importlib
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from engine.aws.rates import bucket_of
+from engine.aws.sessions import AwsSession
+from engine.config import Config
+from engine.container.command import container_command
+from engine.errors import CodePackageError, ConfigError
+from engine.executors import batch_limits
+from engine.executors.batch import BatchExecutor, BatchExecutorConfig
+from engine.executors.batch_client import BatchClient
+from engine.executors.batch_requests import Needs
+from engine.flow.decorators.specs import Decorators
+from engine.flow.spec import FlowSpec
+from engine.package.bundle import suffixes_of
+from engine.package.runtime import python_tag
+from engine.runtime.batch_needs import Queues, batch_steps, needs_of
+from engine.runtime.code import PACKAGE, code_of, source_of
+from engine.runtime.options import RunOptions
+from engine.runtime.remote_packages import ensure_runtime
+from engine.runtime.remote_post import Durable, RemotePost
+from engine.runtime.stores import Stores
+from engine.stores.artifacts import pack_entry, unpack_entry
+from engine.stores.manifest import Entries
+from engine.stores.remote.parcels import Boot
+from engine.stores.remote.replica import Replica
+from engine.stores.remote.shipper import Shipper
+from engine.stores.remote.uploads import Uploads
+from engine.stores.threads import in_thread
+from engine.worker.loader import target_of
+from engine.worker.main import program_of
+
+SERVICE = "batch"
+_PRIVATE = frozenset(("S3_PROFILE", "S3_CA_BUNDLE", "S3_PROXY", "S3_ENDPOINT_URL", "S3_REGION"))
+
+
+class RemoteRun(Struct, frozen=True):
+    """A run's side of Batch. `needs` are by step; `boot` lacks the run's id, and names."""
+
+    client: BatchClient
+    session: AwsSession
+    needs: Mapping[str, Needs]
+    variables: Mapping[str, str]
+    boot: Boot
+
+
+@asynccontextmanager
+async def remote_run(
+    flow: type[FlowSpec],
+    options: RunOptions,
+    config: Config,
+    stores: Stores,
+    decorators: Decorators,
+) -> AsyncIterator[RemoteRun]:
+    """Prepare the steps of a run that go to Batch.
+
+    Raises:
+        ExecutorError, ConfigError, StoreError, LimitExceededError: they cannot run there.
+    """
+    steps = batch_steps(decorators)
+    replica = replica_of(stores, config)
+    session = AwsSession(config)
+    bucket = bucket_of(SERVICE, batch_limits.OUR_CALLS_S, batch_limits.OUR_CALLS_S)
+    client = BatchClient(lambda: session.client(SERVICE), bucket)
+    try:
+        queues, command = Queues(client), container_command()
+        needs = {
+            step: await queues.fit(needs_of(batch, resources, config), command)
+            for step, (batch, resources) in steps.items()
+        }
+        variables = await _variables(replica, session, config)
+        boot = await _boot(flow, options, config, stores)
+        yield RemoteRun(client, session, needs, variables, boot)
+    finally:
+        await session.aclose()
+
+
+def replica_of(stores: Stores, config: Config) -> Replica:
+    """The object store of a run that has steps in Batch.
+
+    Raises:
+        ConfigError: the datastore is a directory, which containers cannot see.
+    """
+    if stores.replica is None:
+        raise ConfigError(
+            f"@batch needs a datastore in S3; this one is {config.datastore}",
+            hint="--datastore s3://BUCKET/PREFIX, or the setting datastore (AFLOW_DATASTORE)",
+        )
+    return stores.replica
+
+
+@asynccontextmanager
+async def batch_executor(
+    remote: RemoteRun,
+    run_id: str,
+    replica: Replica,
+    shipper: Shipper,
+    durable: Durable,
+    config: Config,
+) -> AsyncIterator[BatchExecutor]:
+    """The executor of a run's steps in Batch; at the end of the block nothing is left running."""
+    boot = replace(remote.boot, run_id=run_id)
+    if boot.code:
+        await _upload_code(boot, shipper.uploads)
+    post = RemotePost(replica.blobs, boot, shipper.uploads, durable, remote.variables)
+    settings = BatchExecutorConfig(
+        command=container_command(),
+        array_max=config.batch_array_max,
+    )
+    executor = BatchExecutor(remote.client, post, settings)
+    try:
+        yield executor
+    finally:
+        await executor.aclose()
+
+
+async def _upload_code(boot: Boot, uploads: Uploads) -> None:
+    entry = unpack_entry(boot.code)
+    if entry.digest is not None:
+        await uploads.ensure(bytes.fromhex(entry.digest), entry.identity)
+
+
+async def _variables(replica: Replica, session: AwsSession, config: Config) -> dict[str, str]:
+    location = await session.location("s3")
+    runtime = await ensure_runtime(replica.blobs, Path(config.cache_dir) / "runtimes")
+    settings = {
+        name: value
+        for name, value in config.variables("s3_").items()
+        if name.removeprefix("AFLOW_") not in _PRIVATE
+    }
+    found = {
+        **settings,
+        "AFLOW_DATASTORE": config.datastore,
+        "AFLOW_USER": config.username,
+        "AFLOW_S3_REGION": location.region,
+        "AFLOWJOB_RUNTIME": runtime,
+        "AFLOWJOB_PYTHON": python_tag(),
+    }
+    if not location.is_aws:
+        found["AFLOW_S3_ENDPOINT_URL"] = location.endpoint_url
+    return found
+
+
+async def _boot(flow: type[FlowSpec], options: RunOptions, config: Config, stores: Stores) -> Boot:
+    target = target_of(flow)
+    fields: dict[str, Any] = {
+        "flow": flow.__name__,
+        "run_id": "",
+        "names": (),
+        "decorators": options.decorators,
+        "isolation": options.isolation or config.isolation,
+    }
+    if target is None:
+        cloudpickle: Any = importlib.import_module("cloudpickle")  # Any: it has no types
+        program = bytes(cloudpickle.dumps(program_of(flow, options.decorators)))
+        return Boot(target="", is_file=False, program=program, **fields)
+    source, _, name = target.rpartition(":")
+    is_file = "/" in source
+    code = await in_thread(_code, flow, config, stores)
+    if is_file:
+        target = f"{source_of(flow).script}:{name}"
+    return Boot(target=target, is_file=is_file, code=code, **fields)
+
+
+def _code(flow: type[FlowSpec], config: Config, stores: Stores) -> bytes:
+    """The packed entry of the flow's code; empty for a flow of an installed package, which the
+    image has to have.
+
+    Raises:
+        CodePackageError: there is no package, and why.
+    """
+    suffixes = suffixes_of(config.package_suffixes)
+    described, note = code_of(flow, "", stores, suffixes, now_ns=time.time_ns())
+    if PACKAGE not in described:
+        if note is None and suffixes:
+            return b""
+        raise CodePackageError(
+            flow.__name__,
+            problem=f"cannot run in a container without its code: {note or described['problem']}",
+        )
+    return pack_entry(Entries(described[PACKAGE])[PACKAGE])
