@@ -55,7 +55,8 @@ def python_tag() -> str:
 
 def unpacked(digest: str) -> str:
     """The folder that holds the package; unpacked once for all tasks that share the file system."""
-    base = os.path.join(tempfile.gettempdir(), f"aflow-runtime-{os.getuid()}")
+    base = ENV.get("AFLOWJOB_CACHE") or tempfile.gettempdir()
+    base = os.path.join(base, f"aflow-runtime-{os.getuid()}")
     os.makedirs(base, mode=0o700, exist_ok=True)
     found = os.lstat(base)
     if found.st_uid != os.getuid() or found.st_mode & 0o077 or os.path.islink(base):
