@@ -8,11 +8,9 @@ is decided here about what an answer means: see batch_fleet, batch_states and ba
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from typing import Protocol
 
-import msgspec
 from msgspec import Struct
 
 from engine.errors import EngineError, ExecutorError, Failure
@@ -27,43 +25,19 @@ from engine.executors.base import (
     JobUpdate,
 )
 from engine.executors.batch_client import BatchClient
-from engine.executors.batch_errors import SubmitUnclearError
 from engine.executors.batch_fleet import Fleet, Flight, Unit
-from engine.executors.batch_requests import Needs, Submission
+from engine.executors.batch_requests import Submission
 from engine.executors.batch_states import Seen
-
-NEEDS = "batch"
-"""The key of a job's resources under which its Needs are."""
+from engine.executors.batch_submit import Accepted, Post, Submitter
+from engine.executors.updates import Updates
 
 _CLOSE_S = 30.0
-_UNCLEAR_TRIES = 5
 _SETTLES_AT_ONCE = 32
-_TIMEOUT_MARGIN_S = 300.0  # what a container may take before and after its task
 
 
 def wall_clock_us() -> int:
     """Microseconds since 1970, UTC."""
     return time.time_ns() // 1000
-
-
-class Post(Protocol):
-    """Where jobs get their orders, and leave word. Given by who knows stores."""
-
-    async def send(self, parcel: str, jobs: Sequence[Job]) -> Mapping[str, str]:
-        """Make the orders of `jobs` durable; return the variables that lead containers to them."""
-        ...
-
-    async def sent(self) -> Mapping[str, Sequence[str]]:
-        """The parcels that were sent before, by any process, with the names of their jobs."""
-        ...
-
-    async def collect(self) -> Sequence[JobUpdate]:
-        """What jobs have said since the last call; of each in order, its end last."""
-        ...
-
-    async def settle(self, job: Job) -> bytes | None:
-        """The outcome of a job that has ended and has not said so, if it left one."""
-        ...
 
 
 class BatchExecutorConfig(Struct, frozen=True):
@@ -97,27 +71,22 @@ class BatchExecutor:
         self._client = client
         self._post = post
         self._config = config
+        self._submitter = Submitter(client, post, config.command, config.array_max)
         self._fleet = Fleet()
         self._names: set[str] = set()  # of all jobs ever: a name starts once
         self._queue: list[Job] = []
-        self._sent: Mapping[str, Sequence[str]] | None = None
-        self._definitions: dict[str, asyncio.Lock] = {}
-        self._registered: set[str] = set()
-        self._unclear: list[Unit] = []
-        self._updates: list[JobUpdate] = []
-        self._waiter: asyncio.Future[None] | None = None
+        self._updates = Updates()
         self._wake_submitter = asyncio.Event()
         self._wake_asker = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
         self._group: asyncio.TaskGroup | None = None
-        self._error: ExecutorError | None = None
         self._is_closed = False
 
     # -- the seam --------------------------------------------------------------------------------
 
     async def submit(self, jobs: Sequence[Job]) -> None:
-        if self._error:
-            raise self._error
+        if self._updates.error:
+            raise self._updates.error
         if self._is_closed:
             raise ExecutorError("the executor is closed")
         fresh = [job for job in jobs if job.name not in self._names]
@@ -136,17 +105,8 @@ class BatchExecutor:
         Raises:
             ExecutorError: Batch or the store have not answered for too long.
         """
-        while True:
-            if self._updates:
-                batch, self._updates = self._updates, []
-                yield batch
-            elif self._error:
-                raise self._error
-            elif self._is_closed:
-                return
-            else:
-                self._waiter = asyncio.get_running_loop().create_future()
-                await self._waiter
+        async for batch in self._updates.batches():
+            yield batch
 
     async def cancel(self, names: Collection[str], *, reason: str) -> None:
         taken: list[Flight] = []
@@ -174,7 +134,7 @@ class BatchExecutor:
                 with suppress(TimeoutError, EngineError):
                     async with asyncio.timeout(_CLOSE_S):
                         await self._terminate(left, "aflow ends")
-        self._wake()
+        self._updates.close()
 
     # -- the tasks -------------------------------------------------------------------------------
 
@@ -185,14 +145,11 @@ class BatchExecutor:
                 group.create_task(self._submitting(group), name="Batch submissions")
                 group.create_task(self._listening(), name="words of Batch jobs")
                 group.create_task(self._asking(), name="states of Batch jobs")
-        except* asyncio.CancelledError:
-            raise
-        except* Exception as errors:  # noqa: BLE001 - raised by `updates`, which ends the run
-            first = errors.exceptions[0]
+        except Exception as error:  # noqa: BLE001 - raised by `updates`, which ends the run
+            first = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
             told = first.message if isinstance(first, EngineError) else repr(first)
             hint = first.hint if isinstance(first, EngineError) else None
-            self._error = ExecutorError(f"AWS Batch: {told}", hint=hint)
-            self._wake()
+            self._updates.fail(ExecutorError(f"AWS Batch: {told}", hint=hint))
         finally:
             self._group = None
 
@@ -202,116 +159,40 @@ class BatchExecutor:
             await asyncio.sleep(self._config.gather_s)
             self._wake_submitter.clear()
             queued, self._queue = self._queue, []
-            jobs = await self._adopted([j for j in queued if j.name in self._fleet.flights])
-            for submission in self._submissions(jobs):
+            jobs = [job for job in queued if job.name in self._fleet.flights]
+            try:
+                found, jobs = await self._submitter.adopted(jobs)
+                submissions = self._submitter.submissions(jobs)
+            except EngineError as error:
+                self._fail((job.name for job in jobs), error)
+                continue
+            for accepted in found:
+                self._accept(accepted)
+            for submission in submissions:
                 group.create_task(self._send(submission))
 
-    def _submissions(self, jobs: Sequence[Job]) -> list[Submission]:
-        """Group jobs that are equal but for their orders."""
-        groups: dict[tuple[bytes, float | None], list[Job]] = {}
-        for job in jobs:
-            groups.setdefault((msgspec.json.encode(_needs(job)), job.deadline_s), []).append(job)
-        found = []
-        for alike in groups.values():
-            for chunk in batch_requests.array_chunks(alike, max(2, self._config.array_max)):
-                for part in [chunk] if self._config.array_max > 1 else [[job] for job in chunk]:
-                    names = [job.name for job in part]
-                    limit_s = part[0].deadline_s
-                    found.append(
-                        Submission(
-                            batch_requests.parcel_name(names),
-                            names,
-                            _needs(part[0]),
-                            None if limit_s is None else limit_s + _TIMEOUT_MARGIN_S,
-                        )
-                    )
-        return found
-
-    async def _adopted(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        """Take up what an earlier process has submitted; return the jobs that nobody has."""
-        try:
-            if self._sent is None:
-                self._sent = await self._post.sent()
-            left = {job.name: job for job in jobs}
-            for parcel, names in self._sent.items():
-                mine = [left[name] for name in names if name in left]
-                if mine and await self._adopt(parcel, names, mine[0]):
-                    for job in mine:
-                        del left[job.name]
-            return list(left.values())
-        except EngineError as error:
-            for job in jobs:
-                self._fail(job.name, error)
-            return []
-
-    async def _adopt(self, parcel: str, names: Sequence[str], job: Job) -> bool:
-        needs = _needs(job)
-        found = await self._client.named(needs.queue, parcel)
-        if not found:
-            return False
-        self._accept(Submission(parcel, names, needs), found[0].job_id)
-        for extra in found[1:]:
-            await self._client.terminate(extra.job_id, "a copy of another job")
-        return True
-
-    async def _send(self, submission: Submission) -> None:
+    async def _send(self, what: Submission) -> None:
         flights = self._fleet.flights
+        jobs = [flights[name].job for name in what.names if name in flights]
+        if not jobs:
+            return  # all were cancelled meanwhile
+        if len(jobs) < what.size:
+            [what] = self._submitter.submissions(jobs)
         try:
-            jobs = [flights[name].job for name in submission.names if name in flights]
-            if len(jobs) < submission.size:  # some were cancelled; the rest go under another name
-                if jobs:
-                    for rest in self._submissions(jobs):
-                        await self._send(rest)
-                return
-            variables = await self._post.send(submission.parcel, jobs)
-            name = await self._defined(submission.needs)
-            body = batch_requests.submit_body(submission, name, variables)
-            job_id, is_unclear = await self._submit_once(body, submission)
+            accepted = await self._submitter.submit(what, jobs)
         except EngineError as error:
-            for job_name in submission.names:
-                self._fail(job_name, error)
+            self._fail(what.names, error)
             return
-        unit = self._accept(submission, job_id)
-        if is_unclear:
-            self._unclear.append(unit)
-        late = [f for n in submission.names if (f := flights.get(n)) and f.cancelled is not None]
-        dropped = [i for i, n in enumerate(submission.names) if n not in flights]
-        if late:
-            await self._terminate(late, late[0].cancelled or "")
-        for index in dropped:  # cancelled while Batch was taking them
-            job = f"{job_id}:{index}" if unit.is_array else job_id
-            await self._client.terminate(job, "cancelled before it began")
+        unit = self._accept(accepted)
+        # Those that were cancelled while Batch took them have ended here; now they end there.
+        for index in set(range(what.size)) - unit.live:
+            job = f"{unit.job_id}:{index}" if unit.is_array else unit.job_id
+            with suppress(EngineError):
+                await self._client.terminate(job, "cancelled before it began")
 
-    async def _submit_once(self, body: batch_requests.Body, what: Submission) -> tuple[str, bool]:
-        """Submit; if the answer is lost, look by name whether the job is there, else again.
-
-        Returns:
-            The job's id, and whether there may be another one of the same name.
-        """
-        for tries_left in reversed(range(_UNCLEAR_TRIES)):
-            try:
-                return await self._client.submit(body), tries_left < _UNCLEAR_TRIES - 1
-            except SubmitUnclearError:
-                # What was just accepted may take a moment to be listed.
-                for pause_s in (0.0, 1.0):
-                    await asyncio.sleep(pause_s)
-                    if found := await self._client.named(what.needs.queue, what.parcel):
-                        return found[0].job_id, True
-                if not tries_left:
-                    raise
-        raise AssertionError  # the loop returns or raises
-
-    async def _defined(self, needs: Needs) -> str:
-        body = batch_requests.definition(needs, self._config.command)
-        name = str(body["jobDefinitionName"])
-        async with self._definitions.setdefault(name, asyncio.Lock()):
-            if name not in self._registered:
-                await self._client.register(body)
-                self._registered.add(name)
-        return name
-
-    def _accept(self, submission: Submission, job_id: str) -> Unit:
-        unit = self._fleet.accept(submission, job_id, asyncio.get_running_loop().time())
+    def _accept(self, accepted: Accepted) -> Unit:
+        now_s = asyncio.get_running_loop().time()
+        unit = self._fleet.accept(accepted.submission, accepted.job_id, now_s)
         self._wake_asker.set()
         return unit
 
@@ -364,7 +245,7 @@ class BatchExecutor:
                 self._start(update.name, update.at_us, update.pid)
             else:
                 self._start(update.name, update.lines[0][0] if update.lines else None)
-                self._tell(update)
+                self._updates.tell(update)
         return bool(updates)
 
     async def _asking(self) -> None:
@@ -380,7 +261,7 @@ class BatchExecutor:
                 continue
             try:
                 has_changed, pages = await self._ask()
-                await self._end_copies()
+                await self._submitter.end_copies()
                 patience.is_well()
             except EngineError as error:
                 patience.bear(error)
@@ -438,17 +319,7 @@ class BatchExecutor:
         with suppress(EngineError):
             if lines := await self._config.read_log(seen.log_stream):
                 self._start(name, seen.started_us)
-                self._tell(JobOutput(name, "stderr", tuple(lines)))
-
-    async def _end_copies(self) -> None:
-        """End what a SubmitJob has started whose answer was lost, if it did after all."""
-        while self._unclear:
-            unit = self._unclear[-1]
-            what = unit.submission
-            for found in await self._client.named(what.needs.queue, what.parcel):
-                if found.job_id != unit.job_id and not found.is_ended:
-                    await self._client.terminate(found.job_id, "a copy of another job")
-            self._unclear.pop()
+                self._updates.tell(JobOutput(name, "stderr", tuple(lines)))
 
     # -- what goes to the consumer ---------------------------------------------------------------
 
@@ -456,7 +327,7 @@ class BatchExecutor:
         flight = self._fleet.flights.get(name)
         if flight is not None and flight.started_us is None:
             flight.started_us = at_us or self._config.clock()
-            self._tell(JobStarted(name, flight.started_us, pid))
+            self._updates.tell(JobStarted(name, flight.started_us, pid))
 
     def _end(
         self,
@@ -472,20 +343,13 @@ class BatchExecutor:
         ended_us = times[1] or self._config.clock()
         started_us = flight.started_us or times[0] or ended_us
         if outcome is not None and flight.started_us is None:
-            self._tell(JobStarted(name, started_us))
-        self._tell(JobEnded(name, exit, min(started_us, ended_us), ended_us, outcome))
+            self._updates.tell(JobStarted(name, started_us))
+        self._updates.tell(JobEnded(name, exit, min(started_us, ended_us), ended_us, outcome))
 
-    def _fail(self, name: str, error: EngineError) -> None:
+    def _fail(self, names: Iterable[str], error: EngineError) -> None:
         failure = Failure.from_error(error)
-        self._end(name, Exit(ExitKind.LOST, detail=error.message, failure=failure))
-
-    def _tell(self, update: JobUpdate) -> None:
-        self._updates.append(update)
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        for name in names:
+            self._end(name, Exit(ExitKind.LOST, detail=error.message, failure=failure))
 
 
 class _Patience:
@@ -504,10 +368,3 @@ class _Patience:
         self._since_s = now_s if self._since_s is None else self._since_s
         if now_s - self._since_s >= self._most_s:
             raise error
-
-
-def _needs(job: Job) -> Needs:
-    needs = job.resources.get(NEEDS)
-    if not isinstance(needs, Needs):
-        raise ExecutorError(f"job {job.name} does not say what it needs of Batch")
-    return needs

@@ -90,7 +90,7 @@ def array_chunks(items: Sequence[T], size: int = limits.ARRAY_MAX) -> list[Seque
 
     Args:
         items: shape (n,).
-        size: the most in one array job, 2 to 10,000.
+        size: the most in one array job, 1 (no arrays) to 10,000.
 
     Returns:
         ceil(n / size) chunks, none empty, in order; the last may hold a single job.
@@ -98,8 +98,8 @@ def array_chunks(items: Sequence[T], size: int = limits.ARRAY_MAX) -> list[Seque
     Raises:
         ValueError: `size` is out of range.
     """
-    if not limits.ARRAY_MIN <= size <= limits.ARRAY_MAX:
-        raise ValueError(f"size must be {limits.ARRAY_MIN} to {limits.ARRAY_MAX}, not {size}")
+    if not 1 <= size <= limits.ARRAY_MAX:
+        raise ValueError(f"size must be 1 to {limits.ARRAY_MAX}, not {size}")
     return [items[i : i + size] for i in range(0, len(items), size)]
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,9 +20,12 @@ from engine.config import Config
 from engine.container.command import container_command
 from engine.errors import CodePackageError, ConfigError
 from engine.executors import batch_limits
+from engine.executors.base import Executor
 from engine.executors.batch import BatchExecutor, BatchExecutorConfig
 from engine.executors.batch_client import BatchClient
 from engine.executors.batch_requests import Needs
+from engine.executors.batch_submit import NEEDS
+from engine.executors.hybrid import HybridExecutor
 from engine.flow.decorators.specs import Decorators
 from engine.flow.spec import FlowSpec
 from engine.package.bundle import suffixes_of
@@ -50,11 +53,13 @@ _PRIVATE = frozenset(("S3_PROFILE", "S3_CA_BUNDLE", "S3_PROXY", "S3_ENDPOINT_URL
 class RemoteRun(Struct, frozen=True):
     """A run's side of Batch. `needs` are by step; `boot` lacks the run's id, and names."""
 
+    replica: Replica
     client: BatchClient
     session: AwsSession
     needs: Mapping[str, Needs]
     variables: Mapping[str, str]
     boot: Boot
+    array_max: int
 
 
 @asynccontextmanager
@@ -83,7 +88,7 @@ async def remote_run(
         }
         variables = await _variables(replica, session, config)
         boot = await _boot(flow, options, config, stores)
-        yield RemoteRun(client, session, needs, variables, boot)
+        yield RemoteRun(replica, client, session, needs, variables, boot, config.batch_array_max)
     finally:
         await session.aclose()
 
@@ -102,27 +107,32 @@ def replica_of(stores: Stores, config: Config) -> Replica:
     return stores.replica
 
 
+class _Journal(Protocol):
+    @property
+    def end(self) -> int: ...
+
+
 @asynccontextmanager
-async def batch_executor(
-    remote: RemoteRun,
-    run_id: str,
-    replica: Replica,
-    shipper: Shipper,
-    durable: Durable,
-    config: Config,
-) -> AsyncIterator[BatchExecutor]:
-    """The executor of a run's steps in Batch; at the end of the block nothing is left running."""
+async def hybrid(
+    local: Executor, remote: RemoteRun, run_id: str, shipper: Shipper, journal: _Journal
+) -> AsyncIterator[HybridExecutor]:
+    """Runs the steps that are for Batch there, and the others by `local`.
+
+    At the end of the block nothing is left running in Batch; `local` is its owner's to close.
+    """
     boot = replace(remote.boot, run_id=run_id)
     if boot.code:
         await _upload_code(boot, shipper.uploads)
-    post = RemotePost(replica.blobs, boot, shipper.uploads, durable, remote.variables)
-    settings = BatchExecutorConfig(
-        command=container_command(),
-        array_max=config.batch_array_max,
-    )
+    durable = Durable(lambda: journal.end, shipper.until)
+    blobs = remote.replica.blobs
+    post = RemotePost(blobs, boot, shipper.uploads, durable, remote.variables)
+    settings = BatchExecutorConfig(container_command(), array_max=remote.array_max)
     executor = BatchExecutor(remote.client, post, settings)
     try:
-        yield executor
+        yield HybridExecutor(
+            {"local": local, NEEDS: executor},
+            lambda job: NEEDS if NEEDS in job.resources else "local",
+        )
     finally:
         await executor.aclose()
 

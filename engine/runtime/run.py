@@ -140,9 +140,8 @@ class Run:
             return
         from engine.runtime.remote import remote_run  # noqa: PLC0415  # most runs are local
 
-        async with remote_run(
-            self._flow, self._options, self._config, self._stores, self._decorators
-        ) as remote:
+        parts = self._options, self._config, self._stores, self._decorators
+        async with remote_run(self._flow, *parts) as remote:
             yield remote
 
     def _spawn(self) -> Zygote:
@@ -235,9 +234,8 @@ class Run:
             self._beside(folder, began) as beside,
             self._executors(local, folder, beside) as executor,
         ):
-            if beside is not None:
-                observers = (beside.observe, *observers)
             broker = beside.broker if beside else None
+            observers = (beside.observe, *observers) if beside else observers
             return await self._driven(folder, began, executor, origin, observers, broker=broker)
 
     @asynccontextmanager
@@ -245,24 +243,14 @@ class Run:
         self, local: LocalExecutor, folder: _Folder, beside: "Beside | None"
     ) -> AsyncIterator[Executor]:
         """What runs the tasks: this machine, and AWS Batch if a step is to run there."""
-        remote, replica = self._remote, self._stores.replica
-        if remote is None or replica is None or beside is None:
+        if self._remote is None or beside is None:
             yield local
             return
-        from engine.executors.batch import NEEDS  # noqa: PLC0415  # most runs are local
-        from engine.executors.hybrid import HybridExecutor  # noqa: PLC0415
-        from engine.runtime.remote import batch_executor  # noqa: PLC0415
-        from engine.runtime.remote_post import Durable  # noqa: PLC0415
+        from engine.runtime.remote import hybrid  # noqa: PLC0415  # most runs are local
 
-        durable = Durable(lambda: folder.journal.end, beside.shipper.until)
-        opened = batch_executor(
-            remote, folder.run_id, replica, beside.shipper, durable, self._config
-        )
-        async with opened as batch:
-            yield HybridExecutor(
-                {"local": local, NEEDS: batch},
-                lambda job: NEEDS if NEEDS in job.resources else "local",
-            )
+        shipper, journal = beside.shipper, folder.journal
+        async with hybrid(local, self._remote, folder.run_id, shipper, journal) as executor:
+            yield executor
 
     @asynccontextmanager
     async def _beside(

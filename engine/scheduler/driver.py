@@ -288,9 +288,8 @@ class Driver:
             return Failure.from_error(error)
         task = ended.task
         is_mine = (head.step, head.task_id) == (task.step, task.task_id)
-        if not ended.reused:
-            run_id = self._parts.began.run_id
-            is_mine = is_mine and (head.run_id, head.attempt) == (run_id, ended.attempt)
+        if not ended.reused:  # in an object store an attempt that was given up may have committed
+            is_mine &= head.run_id == self._parts.began.run_id and head.attempt <= ended.attempt
         if not is_mine:
             return Failure(TaskFailedError.code, "the worker reported another task's result")
         objection = self._scheduler.objection(task.step, head.transition)
