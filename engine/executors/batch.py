@@ -167,7 +167,7 @@ class BatchExecutor:
                 self._fail((job.name for job in jobs), error)
                 continue
             for accepted in found:
-                self._accept(accepted)
+                self._accept(accepted, is_adopted=True)
             for submission in submissions:
                 group.create_task(self._send(submission))
 
@@ -190,9 +190,10 @@ class BatchExecutor:
             with suppress(EngineError):
                 await self._client.terminate(job, "cancelled before it began")
 
-    def _accept(self, accepted: Accepted) -> Unit:
+    def _accept(self, accepted: Accepted, *, is_adopted: bool = False) -> Unit:
         now_s = asyncio.get_running_loop().time()
-        unit = self._fleet.accept(accepted.submission, accepted.job_id, now_s)
+        what, job_id = accepted.submission, accepted.job_id
+        unit = self._fleet.accept(what, job_id, now_s, is_adopted=is_adopted)
         self._wake_asker.set()
         return unit
 

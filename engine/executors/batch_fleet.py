@@ -19,13 +19,18 @@ MISSING_S = 20.0
 
 
 class Unit(Struct, eq=False):
-    """One accepted SubmitJob. `live` are the indices of its jobs that have not ended."""
+    """One accepted SubmitJob. `live` are the indices of its jobs that have not ended.
+
+    Of an array that an earlier process has submitted (`is_adopted`), all children are asked for
+    once: what they said was heard by that process.
+    """
 
     submission: Submission
     job_id: str
     accepted_s: float
     live: set[int]
     is_array: bool
+    is_adopted: bool = False
     seen: Seen | None = None
     misses: int = 0
     looked: int = 0  # how many ends the parent told of when its children were last asked for
@@ -73,10 +78,12 @@ class Fleet:
         for job in jobs:
             self.flights[job.name] = Flight(job)
 
-    def accept(self, submission: Submission, job_id: str, now_s: float) -> Unit:
+    def accept(
+        self, submission: Submission, job_id: str, now_s: float, *, is_adopted: bool = False
+    ) -> Unit:
         """Batch has taken a submission, now or before this program began."""
         here = [i for i, name in enumerate(submission.names) if name in self.flights]
-        unit = Unit(submission, job_id, now_s, set(here), submission.size > 1)
+        unit = Unit(submission, job_id, now_s, set(here), submission.size > 1, is_adopted)
         for index in here:
             flight = self.flights[submission.names[index]]
             flight.unit, flight.index = unit, index
@@ -100,14 +107,17 @@ class Fleet:
             if not unit.is_array:
                 ids.append(unit.job_id)
                 continue
-            if self._has_unknown_ends(unit):
+            if self._has_unknown_states(unit):
                 ids += [f"{unit.job_id}:{index}" for index in sorted(unit.live)]
                 unit.looked = unit.seen.children_ended if unit.seen else 0
             if unit.seen is None or not unit.seen.is_ended:
                 ids.append(unit.job_id)
         return ids
 
-    def _has_unknown_ends(self, unit: Unit) -> bool:
+    def _has_unknown_states(self, unit: Unit) -> bool:
+        if unit.is_adopted:
+            unit.is_adopted = False
+            return True
         if unit.seen is None:
             return False
         if unit.seen.is_ended:

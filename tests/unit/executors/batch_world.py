@@ -115,7 +115,7 @@ class BatchWorld:
         ]
         return {"jobSummaryList": found}
 
-    async def terminate_job(self, *, jobId: str, reason: str) -> Mapping[str, Any]:  # noqa: N803
+    async def terminate_job(self, *, jobId: str, reason: str) -> Mapping[str, Any]:
         self._call("terminate_job")
         parent, _, index = jobId.partition(":")
         submitted = self.jobs[parent]
