@@ -1,4 +1,5 @@
-"""S3 servers for tests, on loopback: SeaweedFS, which checks signatures, and moto, with all of AWS.
+"""Servers of AWS's APIs on loopback: SeaweedFS, which checks signatures; moto, with all of AWS; and
+moto with a Batch whose jobs run (engine.testing.batch).
 
 One server of a kind serves every process that shares a folder, such as the workers of pytest-xdist.
 Each holds a shared lock on a file while it uses the server; the server's supervisor waits for the
@@ -53,8 +54,16 @@ class ServerAddress(Struct, frozen=True):
 
 
 @contextmanager
-def shared_server(kind: str, folder: Path) -> Iterator[ServerAddress]:
-    """Use the server of `kind`, "seaweedfs" or "moto", that all users of `folder` share.
+def shared_server(
+    kind: str, folder: Path, *, options: Sequence[str] = (), keep: bool = False
+) -> Iterator[ServerAddress]:
+    """Use the server of `kind`, "seaweedfs", "moto" or "batch", that all users of `folder` share.
+
+    Args:
+        kind: which server.
+        folder: where its users meet.
+        options: of `python -m engine.testing.batch`, for the one that starts it.
+        keep: whether what SeaweedFS stores outlives it, in `folder`.
 
     Raises:
         ServiceError: it did not start in START_S seconds.
@@ -63,7 +72,7 @@ def shared_server(kind: str, folder: Path) -> Iterator[ServerAddress]:
         with (folder / f"{kind}.starting").open("w") as starting:
             fcntl.flock(starting, fcntl.LOCK_EX)
             fcntl.flock(users, fcntl.LOCK_SH)  # waits for one that is ending
-            address = _running(folder, kind) or _start(folder, kind)
+            address = _running(folder, kind) or _start(folder, kind, options, keep=keep)
         yield address
 
 
@@ -76,9 +85,10 @@ def _running(folder: Path, kind: str) -> ServerAddress | None:
     return ServerAddress(kind, facts["endpoint_url"])
 
 
-def _start(folder: Path, kind: str) -> ServerAddress:
+def _start(folder: Path, kind: str, options: Sequence[str], *, keep: bool) -> ServerAddress:
     (folder / f"{kind}.json").unlink(missing_ok=True)
-    command = [sys.executable, "-m", "engine.testing.servers", kind, str(folder)]
+    command = [sys.executable, "-P", "-m", "engine.testing.servers", kind, str(folder)]
+    command += ["keep" if keep else "drop", *options]
     with (folder / f"{kind}.log").open("ab") as log:
         supervisor = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -95,13 +105,14 @@ def _start(folder: Path, kind: str) -> ServerAddress:
     raise ServiceError(f"the {kind} server did not start:\n{tail}")
 
 
-def _supervise(kind: str, folder: Path) -> None:
+def _supervise(kind: str, folder: Path, options: Sequence[str], *, keep: bool) -> None:
     """Run the server until nobody holds the lock of its users."""
     users = os.open(folder / f"{kind}.users", os.O_RDWR)  # its lock is kept until this process ends
     data = folder / f"{kind}.data"
-    shutil.rmtree(data, ignore_errors=True)
-    data.mkdir()
-    command, endpoint_url = _COMMANDS[kind](data)
+    if not keep:
+        shutil.rmtree(data, ignore_errors=True)
+    data.mkdir(exist_ok=True)
+    command, endpoint_url = _COMMANDS[kind](data, options)
     server = subprocess.Popen(command, cwd=data, stdin=subprocess.DEVNULL, preexec_fn=_die_with_us)
     try:
         _wait_until_it_answers(endpoint_url, server)
@@ -112,7 +123,8 @@ def _supervise(kind: str, folder: Path) -> None:
         (folder / f"{kind}.json").unlink()
     finally:
         _stop(server)
-        shutil.rmtree(data, ignore_errors=True)
+        if not keep:
+            shutil.rmtree(data, ignore_errors=True)
 
 
 def _stop(server: "subprocess.Popen[bytes]") -> None:
@@ -152,7 +164,7 @@ def _free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def _seaweedfs(data: Path) -> tuple[Sequence[str], str]:
+def _seaweedfs(data: Path, options: Sequence[str]) -> tuple[Sequence[str], str]:
     names = [f"{part}.port{kind}" for part in _SEAWEEDFS_PARTS for kind in ("", ".grpc")]
     ports = dict(zip(names, _free_ports(len(names)), strict=True))
     identities = [
@@ -175,9 +187,15 @@ def _identity(name: str, key: str, secret: str, *actions: str) -> dict[str, obje
     return {"name": name, "credentials": credentials, "actions": list(actions)}
 
 
-def _moto(data: Path) -> tuple[Sequence[str], str]:
+def _moto(data: Path, options: Sequence[str]) -> tuple[Sequence[str], str]:
     [port] = _free_ports(1)
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    return command, f"http://127.0.0.1:{port}"
+
+
+def _batch(data: Path, options: Sequence[str]) -> tuple[Sequence[str], str]:
+    [port] = _free_ports(1)
+    command = [sys.executable, "-P", "-m", "engine.testing.batch", "--port", str(port), *options]
     return command, f"http://127.0.0.1:{port}"
 
 
@@ -189,11 +207,12 @@ def _program(name: str) -> str:
     return found
 
 
-_COMMANDS: dict[str, Callable[[Path], tuple[Sequence[str], str]]] = {
+_COMMANDS: dict[str, Callable[[Path, Sequence[str]], tuple[Sequence[str], str]]] = {
     "seaweedfs": _seaweedfs,
     "moto": _moto,
+    "batch": _batch,
 }
 
 
 if __name__ == "__main__":
-    _supervise(sys.argv[1], Path(sys.argv[2]))
+    _supervise(sys.argv[1], Path(sys.argv[2]), sys.argv[4:], keep=sys.argv[3] == "keep")

@@ -27,7 +27,7 @@ from engine.testing.batch.account import Account
 from engine.testing.batch.api import BatchApi
 from engine.testing.batch.capacity import Capacity
 from engine.testing.batch.emulator import Clock, Emulator
-from engine.testing.batch.faults import Plan, read_plan
+from engine.testing.batch.faults import Plan, Plans, read_plan
 from engine.testing.batch.limits import RATE_PER_S, TokenBucket
 from engine.testing.batch.podman import PodmanRunner
 from engine.testing.batch.processes import ProcessRunner
@@ -56,7 +56,7 @@ class _Quiet(MotoRequestHandler):
 async def _serve(options: argparse.Namespace, plan: Plan, variables: dict[str, str]) -> None:
     account, clock = Account(options.region), Clock()
     settings = fleets.Settings(delay_s=options.delay, time_scale=options.time_scale)
-    fleet = fleets.Fleet(settings, Capacity(account.environments), _new_id, plan)
+    fleet = fleets.Fleet(settings, Capacity(account.environments), _new_id, Plans({"": plan}))
     runner = RUNNERS[options.runner](variables)
     emulator = Emulator(fleet, account, runner, clock)
     moto = DomainDispatcherApplication(create_backend_app)

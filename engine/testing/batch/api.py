@@ -1,7 +1,7 @@
 """The actions of Batch that concern jobs, over HTTP, in front of moto, which has all others.
 
-Besides: PUT /aflow/batch/faults sets a plan of faults (see faults.py), GET /aflow/batch/counts
-tells how many requests there were of each action.
+Besides: PUT /aflow/batch/faults/NAME sets a plan of faults (see faults.py), one without rules takes
+it away; GET /aflow/batch/counts tells how many requests there were of each action.
 
 Source: AWS Batch API Reference; botocore's model of the service has the paths and the shapes.
 """
@@ -112,10 +112,10 @@ class BatchApi:
                 raise _LostReplyError
 
     def _struck(self, fault: str, action: str, body: Json) -> bool:
-        plan = self._emulator.fleet.plan
+        plans = self._emulator.fleet.plans
         key = str(self._counts[action])
         job = str(body.get("jobName", ""))
-        return plan.strike(fault, job, key, operation=action) is not None
+        return plans.strike(fault, job, key, operation=action) is not None
 
     def _aside(
         self, path: str, environ: WSGIEnvironment, start_response: StartResponse
@@ -124,12 +124,12 @@ class BatchApi:
         raw = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         name = path.removeprefix("/aflow/batch/")
         method = environ["REQUEST_METHOD"]
-        if (method, name) == ("PUT", "faults"):
+        if method == "PUT" and name.startswith("faults/"):
             try:
                 plan = read_plan(raw)
             except ConfigError as error:
                 return _refuse(ApiError(error.message), start_response)
-            self._emulator.request(lambda fleet, now: setattr(fleet, "plan", plan))
+            self._emulator.request(lambda fleet, _: fleet.plans.plans.update({name: plan}))
             return _answer({}, start_response)
         if (method, name) == ("GET", "counts"):
             with self._lock:

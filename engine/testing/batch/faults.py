@@ -78,6 +78,21 @@ class Plan(Struct, forbid_unknown_fields=True):
         return None
 
 
+class Plans(Struct):
+    """Plans by name, so that those who share an emulator do not take each other's away."""
+
+    plans: dict[str, Plan] = field(default_factory=dict)
+
+    def strike(
+        self, fault: str, job: str, key: str = "", *, attempt: int = 0, operation: str = ""
+    ) -> Rule | None:
+        """The rule by which `fault` befalls a job or a request now; see `Plan.strike`."""
+        for plan in self.plans.values():
+            if rule := plan.strike(fault, job, key, attempt=attempt, operation=operation):
+                return rule
+        return None
+
+
 def read_plan(text: str | bytes) -> Plan:
     """A plan from its JSON.
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from engine.testing.batch import retries
 from engine.testing.batch.capacity import Capacity
-from engine.testing.batch.faults import Plan, Rule
+from engine.testing.batch.faults import Plans, Rule
 from engine.testing.batch.jobs import Attempt, Job, Outcome, Status, Work
 from engine.testing.batch.limits import ApiError
 from engine.testing.batch.news import Announce, News
@@ -65,9 +65,9 @@ class Fleet:
     """All jobs. Each method takes `now`, in seconds since 1970; `commands` collects what to do."""
 
     def __init__(
-        self, settings: Settings, capacity: Capacity, new_id: Callable[[], str], plan: Plan
+        self, settings: Settings, capacity: Capacity, new_id: Callable[[], str], plans: Plans
     ) -> None:
-        self.settings, self.plan = settings, plan
+        self.settings, self.plans = settings, plans
         self.jobs: dict[str, Job] = {}  # by id, children and parents
         self.commands: list[Command] = []
         self.timers = Timers()
@@ -340,10 +340,10 @@ class Fleet:
         if job.parent and job.parent.counts:
             job.parent.counts[job.status] -= 1
             job.parent.counts[status] += 1
-        self.news.move(job, status, self.plan, now)
+        self.news.move(job, status, self.plans, now)
 
     def _strike(self, fault: str, job: Job) -> Rule | None:
-        return self.plan.strike(fault, job.name, str(job.index), attempt=job.attempt)
+        return self.plans.strike(fault, job.name, str(job.index), attempt=job.attempt)
 
     def _after(
         self, delay_s: float, now: float, act: Callable[[Job, float], None], job: Job

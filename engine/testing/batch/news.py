@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from engine.testing.batch.faults import Plan
+from engine.testing.batch.faults import Plans
 from engine.testing.batch.jobs import Job, Status
 from engine.testing.batch.timers import Timers
 from engine.testing.batch.views import Shown, job_detail
@@ -29,11 +29,11 @@ class News(Struct):
     listens: bool = False
     _old: dict[str, tuple[float, Shown]] = field(default_factory=dict)
 
-    def move(self, job: Job, to: Status, plan: Plan, now: float) -> None:
-        """Move the job, and let it be known as the plan has it."""
+    def move(self, job: Job, to: Status, plans: Plans, now: float) -> None:
+        """Move the job, and let it be known as the plans have it."""
         key, was = f"{job.index}/{to}", job.attempt
-        late = plan.strike("late", job.name, key, attempt=was)
-        lost = plan.strike("lost", job.name, key, attempt=was)
+        late = plans.strike("late", job.name, key, attempt=was)
+        lost = plans.strike("lost", job.name, key, attempt=was)
         self._old.pop(job.id, None)
         if late or (lost and not to.is_end):
             until = now + late.after_s if late else float("inf")
@@ -43,7 +43,7 @@ class News(Struct):
             return
         told = Announce(job_detail(job))
         self._tell(told, now + late.after_s if late else now, now)
-        if twice := plan.strike("duplicate", job.name, key, attempt=was):
+        if twice := plans.strike("duplicate", job.name, key, attempt=was):
             self._tell(told, now + twice.after_s, now)
 
     def shown(self, job: Job, now: float) -> Shown:
