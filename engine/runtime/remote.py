@@ -31,6 +31,7 @@ from engine.flow.spec import FlowSpec
 from engine.package.bundle import suffixes_of
 from engine.package.runtime import python_tag
 from engine.runtime.batch_needs import Queues, batch_steps, needs_of
+from engine.runtime.cloudwatch import container_log
 from engine.runtime.code import PACKAGE, code_of, source_of
 from engine.runtime.options import RunOptions
 from engine.runtime.remote_packages import ensure_runtime
@@ -126,7 +127,11 @@ async def hybrid(
     durable = Durable(lambda: journal.end, shipper.until)
     blobs = remote.replica.blobs
     post = RemotePost(blobs, boot, shipper.uploads, durable, remote.variables)
-    settings = BatchExecutorConfig(container_command(), array_max=remote.array_max)
+    settings = BatchExecutorConfig(
+        container_command(),
+        array_max=remote.array_max,
+        read_log=lambda stream: container_log(remote.session, stream),
+    )
     executor = BatchExecutor(remote.client, post, settings)
     try:
         yield HybridExecutor(

@@ -1,0 +1,184 @@
+"""Flows with steps in AWS Batch, by the emulator, and others local: equal to local runs."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from engine.testing.servers import ServerAddress
+from tests.flows.harness import Said, aflow
+from tests.servers import QUEUE
+
+FLOW = """
+import os, sys, time
+import numpy as np
+from beside import scale
+from engine import FlowSpec, Parameter, current, step
+from engine.flow.decorators import batch, catch, retry, timeout
+
+class Fan(FlowSpec):
+    width = Parameter("width", default=18)
+
+    @step
+    def start(self):
+        self.table = np.arange(50_000, dtype=float)
+        self.next(self.fan)
+
+    @batch(memory="1G")
+    @step
+    def fan(self):
+        self.items = [bytes([number]) * 70_000 for number in range(self.width)]
+        print("fanning out", len(self.items))
+        self.next(self.part, foreach="items")
+
+    @step
+    def part(self):
+        self.total = scale(float(self.table.sum())) + len(self.input)
+        self.mine = self.table + self.input[0]
+        self.next(self.join)
+
+    @batch
+    @step
+    def join(self, inputs):
+        self.totals = [task.total for task in inputs]
+        self.sums = [float(task.mine[:3].sum()) for task in inputs]
+        self.merge_artifacts(inputs, include=["table"])
+        self.next(self.end)
+
+    @step
+    def end(self):
+        print("totals", len(self.totals), sum(self.sums))
+"""
+
+TROUBLE = """
+import os, signal, sys
+from engine import FlowSpec, current, step
+from engine.flow.decorators import batch, catch, retry
+
+class Trouble(FlowSpec):
+    @step
+    def start(self):
+        self.kinds = ["raises", "exits", "killed", "second", "well"]
+        self.next(self.work, foreach="kinds")
+
+    @batch
+    @retry(times=1, minutes_between_retries=0)
+    @catch(var="failure")
+    @step
+    def work(self):
+        self.kind = self.input
+        print("doing", self.kind, flush=True)
+        if self.kind == "raises":
+            raise ValueError("asked to")
+        if self.kind == "exits":
+            os._exit(3)
+        if self.kind == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.kind == "second" and current.retry_count == 0:
+            raise ValueError("not yet")
+        self.next(self.join)
+
+    @step
+    def join(self, inputs):
+        self.ended = [(getattr(i, "kind", None), str(i.failure)) for i in inputs]
+        for kind, failure in self.ended:
+            print(kind, "|", failure.replace(chr(10), " ")[-150:])
+        self.next(self.end)
+
+    @step
+    def end(self):
+        if not os.environ.get("PASS"):
+            raise RuntimeError("the end fails")
+"""
+
+
+@dataclass
+class Place:
+    """A directory with a flow, a cache of its own, and the emulator."""
+
+    folder: Path
+    env: dict[str, str]
+
+    def aflow(self, *words: str, **env: str) -> Said:
+        return aflow(*words, cwd=self.folder, env=self.env | env)
+
+    def done(self, *words: str, **env: str) -> Said:
+        said = self.aflow(*words, **env)
+        assert said.code == 0, said
+        return said
+
+    def artifacts(self, step: str, **env: str) -> list[dict[str, str]]:
+        """The digests of each task of a step of the latest run, by artifact."""
+        tasks = json.loads(self.done("dump", f"@latest/{step}", "--json", **env).out)["tasks"]
+        return [{name: a["sha"] for name, a in task["artifacts"].items()} for task in tasks]
+
+
+@pytest.fixture(scope="module")
+def runtimes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the package of aflow is remembered, so that it is made once."""
+    return tmp_path_factory.mktemp("runtimes")
+
+
+@pytest.fixture
+def place(tmp_path: Path, batch_emulator: ServerAddress, s3_url: str, runtimes: Path) -> Place:
+    (tmp_path / "fan.py").write_text(FLOW)
+    (tmp_path / "trouble.py").write_text(TROUBLE)
+    (tmp_path / "beside.py").write_text("def scale(x):\n    return 2 * x\n")
+    role = "arn:aws:iam::123456789012:role/aflow"
+    env = {
+        **batch_emulator.variables,
+        "AFLOW_DATASTORE": s3_url,
+        "AFLOW_BATCH_QUEUE": QUEUE,
+        "AFLOW_BATCH_EXECUTION_ROLE": role,
+        "AFLOW_BATCH_JOB_ROLE": role,
+        "XDG_CACHE_HOME": str(runtimes),
+        "PATH": os.environ["PATH"],
+    }
+    return Place(tmp_path, env)
+
+
+def test_a_run_with_steps_in_batch_equals_a_local_one(place: Place) -> None:
+    said = place.done("run", "fan.py", "--max-workers", "8")
+    local = {"AFLOW_DATASTORE": str(place.folder / "local")}
+    plain = FLOW.replace('@batch(memory="1G")', "").replace("@batch", "")
+    (place.folder / "fan.py").write_text(plain)
+    place.done("run", "fan.py", **local)
+    for step in ("start", "fan", "part", "join", "end"):
+        assert place.artifacts(step) == place.artifacts(step, **local), step
+    assert "totals 18" in said.out
+    assert "fanning out 18" in place.done("logs", "@latest/fan").out
+
+
+def test_failures_in_batch_are_those_of_local_tasks_and_are_caught_and_resumed(
+    place: Place,
+) -> None:
+    said = place.aflow("run", "trouble.py", "--max-workers", "5")
+    assert said.code == 1, said
+    assert "the end fails" in said.err
+    lines = [line for line in said.out.splitlines() if " | " in line]
+    told = {line.split(" | ")[0].split()[-1]: line for line in lines}
+    assert "asked to" in told["raises"], said
+    assert told["second"].endswith("None")
+    assert told["well"].endswith("None")
+    assert "exited with code 3" in said.out
+    assert "killed" in said.out
+    resumed = place.done("resume", "--origin-run-id", "@latest", "trouble.py", PASS="1")
+    assert "reus" in resumed.err
+
+
+def test_batch_without_an_object_store_is_refused_before_the_run(place: Place) -> None:
+    datastore = place.folder / "local"
+    said = place.aflow("run", "fan.py", AFLOW_DATASTORE=str(datastore))
+    assert said.code == 3
+    assert "@batch needs a datastore in S3" in said.err
+    assert "--datastore s3://" in said.err
+    assert not list((datastore / "runs").glob("*/*"))
+
+
+def test_a_queue_that_is_not_there_is_told_with_those_that_are(place: Place) -> None:
+    said = place.aflow("run", "fan.py", AFLOW_BATCH_QUEUE="nowhere")
+    assert said.code == 3
+    assert "there is no job queue 'nowhere'" in said.err
+    assert QUEUE in said.err
