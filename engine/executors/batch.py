@@ -89,14 +89,12 @@ class BatchExecutor:
             raise self._updates.error
         if self._is_closed:
             raise ExecutorError("the executor is closed")
-        fresh = [job for job in jobs if job.name not in self._names]
-        fresh = list({job.name: job for job in fresh}.values())
-        self._names.update(job.name for job in fresh)
-        self._fleet.add(fresh)
-        self._queue += fresh
-        if self._running is None:
-            loop = asyncio.get_running_loop()  # the task is ours, and ends in `aclose`
-            self._running = loop.create_task(self._run(), name="Batch executor")
+        fresh = {job.name: job for job in jobs if job.name not in self._names}
+        self._names.update(fresh)
+        self._fleet.add(fresh.values())
+        self._queue += fresh.values()
+        if self._running is None:  # the task is ours, and ends in `aclose`
+            self._running = asyncio.get_running_loop().create_task(self._run(), name="Batch")
         self._wake_submitter.set()
 
     async def updates(self) -> AsyncIterator[Sequence[JobUpdate]]:
@@ -161,15 +159,31 @@ class BatchExecutor:
             queued, self._queue = self._queue, []
             jobs = [job for job in queued if job.name in self._fleet.flights]
             try:
-                found, jobs = await self._submitter.adopted(jobs)
-                submissions = self._submitter.submissions(jobs)
+                await self._adopt(jobs)
+                left = [job for job in jobs if self._is_untaken(job.name)]
+                submissions = self._submitter.submissions(left)
             except EngineError as error:
-                self._fail((job.name for job in jobs), error)
+                self._fail((job.name for job in jobs if self._is_untaken(job.name)), error)
                 continue
-            for accepted in found:
-                self._accept(accepted, is_adopted=True)
             for submission in submissions:
                 group.create_task(self._send(submission))
+
+    async def _adopt(self, jobs: Sequence[Job]) -> None:
+        """Take up what an earlier process left: what has ended, then what Batch still has."""
+        sent = await self._submitter.sent(jobs)
+        if not sent:
+            return
+        await self._collect()
+        names = [n for what in sent for n in what.names if self._is_untaken(n)]
+        await self._settle(names, is_over=False)
+        for what in sent:
+            is_wanted = any(self._is_untaken(name) for name in what.names)
+            if is_wanted and (accepted := await self._submitter.find(what)):
+                self._accept(accepted, is_adopted=True)
+
+    def _is_untaken(self, name: str) -> bool:
+        flight = self._fleet.flights.get(name)
+        return flight is not None and flight.unit is None
 
     async def _send(self, what: Submission) -> None:
         flights = self._fleet.flights
@@ -199,16 +213,15 @@ class BatchExecutor:
 
     async def _terminate(self, flights: Sequence[Flight], reason: str) -> None:
         """Have jobs ended by Batch, whole arrays by one call. When it agrees, they have ended."""
-        by_unit: dict[str, list[Flight]] = {}
+        by_unit: dict[int, list[Flight]] = {}
         for flight in flights:
-            if flight.unit is not None:
-                by_unit.setdefault(flight.unit.job_id, []).append(flight)
-        for job_id, members in by_unit.items():
+            by_unit.setdefault(id(flight.unit), []).append(flight)
+        for members in by_unit.values():
             unit = members[0].unit
             is_whole = unit is not None and len(members) >= len(unit.live)
-            ids = [job_id] if is_whole else [f.job_id or "" for f in members]
-            for one in ids:
-                await self._client.terminate(one, reason)
+            ids = [unit.job_id] if unit and is_whole else [f.job_id for f in members if f.job_id]
+            for job_id in ids:
+                await self._client.terminate(job_id, reason)
             for flight in members:
                 self._end(flight.job.name, Exit(ExitKind.CANCELLED, detail=reason))
 
@@ -287,26 +300,29 @@ class BatchExecutor:
             has_changed |= found.has_changed
         return has_changed, len(pages)
 
-    async def _settle(self, names: Sequence[str]) -> None:
-        """End jobs that have ended as Batch says: by their own word if there is one."""
-        await self._collect()
+    async def _settle(self, names: Sequence[str], *, is_over: bool = True) -> None:
+        """End jobs by what they have left; if they are over as Batch says, by what that says."""
+        if is_over:
+            await self._collect()
         at_once = asyncio.Semaphore(_SETTLES_AT_ONCE)
 
         async def settle(flight: Flight) -> None:
             async with at_once:
-                await self._settle_one(flight)
+                await self._settle_one(flight, is_over)
 
         async with asyncio.TaskGroup() as group:
             for name in names:
                 if flight := self._fleet.flights.get(name):
                     group.create_task(settle(flight))
 
-    async def _settle_one(self, flight: Flight) -> None:
+    async def _settle_one(self, flight: Flight, is_over: bool) -> None:
         seen, name = flight.seen, flight.job.name
-        outcome = await self._post.settle(flight.job)
         times = (seen.started_us, seen.stopped_us) if seen else (None, None)
+        outcome = await self._post.settle(flight.job)
         if outcome is not None:
             self._end(name, Exit(ExitKind.RETURNED), outcome=outcome, times=times)
+        elif not is_over:
+            return
         elif seen is None or not seen.is_ended:
             self._end(name, batch_reasons.gone(), times=times)
         else:

@@ -216,6 +216,7 @@ def _volumes(needs: Needs) -> Body:
 class Submission(Struct, frozen=True):
     """Jobs that are submitted together: one, or an array of them.
 
+    A name is "" where a job of an earlier process is none of ours any more.
     `timeout_s` is the longest that a container of them may live, if there is a limit.
     """
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.errors import ExecutorError
 from engine.executors import batch_requests
@@ -17,6 +18,7 @@ from engine.executors.base import Job, JobUpdate
 from engine.executors.batch_client import BatchClient
 from engine.executors.batch_errors import SubmitUnclearError
 from engine.executors.batch_requests import Body, Needs, Submission
+from engine.executors.batch_states import FAILED
 
 NEEDS = "batch"
 """The key of a job's resources under which its Needs are."""
@@ -33,8 +35,11 @@ class Post(Protocol):
         """Make the orders of `jobs` durable; return the variables that lead containers to them."""
         ...
 
-    async def sent(self) -> Mapping[str, Sequence[str]]:
-        """The parcels that were sent before, by any process, with the names of their jobs."""
+    async def sent(self, jobs: Sequence[Job]) -> Mapping[str, Sequence[str]]:
+        """The parcels that an earlier process has sent with orders equal to those of `jobs`.
+
+        Of each the names of its jobs in their order; "" for one that is none of `jobs`.
+        """
         ...
 
     async def collect(self) -> Sequence[JobUpdate]:
@@ -52,6 +57,10 @@ class Accepted(Struct, frozen=True):
     submission: Submission
     job_id: str
     is_unclear: bool = False
+
+    def id_of(self, index: int) -> str:
+        """The id of one of its jobs."""
+        return self.job_id if self.submission.size == 1 else f"{self.job_id}:{index}"
 
 
 class Submitter:
@@ -71,7 +80,6 @@ class Submitter:
         self._post = post
         self._command = command
         self._array_max = array_max
-        self._sent: Mapping[str, Sequence[str]] | None = None
         self._defining: dict[str, asyncio.Lock] = {}
         self._defined: set[str] = set()
         self._unclear: list[Accepted] = []
@@ -94,31 +102,39 @@ class Submitter:
         parcel = batch_requests.parcel_name(names)
         return Submission(parcel, names, needs_of(jobs[0]), timeout_s)
 
-    async def adopted(self, jobs: Sequence[Job]) -> tuple[list[Accepted], list[Job]]:
-        """Find what an earlier process has submitted of `jobs`; return that, and the others.
+    async def sent(self, jobs: Sequence[Job]) -> list[Submission]:
+        """What an earlier process has sent of `jobs`; whether Batch has it is to be found out.
 
         Raises:
-            ExecutorError, StoreError: Batch or the store does not answer.
+            StoreError: the store does not answer.
         """
-        if self._sent is None:
-            self._sent = await self._post.sent()
-        left = {job.name: job for job in jobs}
-        found: list[Accepted] = []
-        for parcel, names in self._sent.items():
-            mine = [left[name] for name in names if name in left]
-            if mine and (taken := await self._find(Submission(parcel, names, needs_of(mine[0])))):
-                found.append(taken)
-                for job in mine:
-                    del left[job.name]
-        return found, list(left.values())
+        by_name = {job.name: job for job in jobs}
+        found = await self._post.sent(jobs)
+        return [
+            Submission(parcel, names, needs_of(next(by_name[n] for n in names if n)))
+            for parcel, names in found.items()
+        ]
 
-    async def _find(self, what: Submission) -> Accepted | None:
-        found = await self._client.named(what.needs.queue, what.parcel)
-        if not found:
+    async def find(self, what: Submission) -> Accepted | None:
+        """What Batch has of a submission that has not failed; the rest is to be submitted again.
+
+        Raises:
+            ExecutorError: Batch does not answer.
+        """
+        there = await self._client.named(what.needs.queue, what.parcel)
+        if not there:
             return None
-        accepted = Accepted(what, found[0].job_id)
+        accepted = Accepted(what, there[0].job_id)
         await self._end_copies_of(accepted)
-        return accepted
+        ids = [accepted.id_of(index) for index, name in enumerate(what.names) if name]
+        failed: set[str] = set()
+        for page in batch_requests.describe_pages(ids):
+            answers = await self._client.describe(page)
+            failed |= {seen.job_id for seen in answers if seen.state == FAILED}
+        names = [
+            "" if accepted.id_of(index) in failed else name for index, name in enumerate(what.names)
+        ]
+        return Accepted(replace(what, names=names), accepted.job_id) if any(names) else None
 
     async def submit(self, what: Submission, jobs: Sequence[Job]) -> Accepted:
         """Send the orders, then have Batch start the jobs: once, whatever becomes of the answer.

@@ -33,6 +33,7 @@ from engine.package.runtime import python_tag
 from engine.runtime.batch_needs import Queues, batch_steps, needs_of
 from engine.runtime.cloudwatch import container_log
 from engine.runtime.code import PACKAGE, code_of, source_of
+from engine.runtime.earlier import Earlier
 from engine.runtime.options import RunOptions
 from engine.runtime.remote_packages import ensure_runtime
 from engine.runtime.remote_post import Durable, RemotePost
@@ -61,6 +62,7 @@ class RemoteRun(Struct, frozen=True):
     variables: Mapping[str, str]
     boot: Boot
     array_max: int
+    origin: str | None = None
 
 
 @asynccontextmanager
@@ -126,7 +128,8 @@ async def hybrid(
         await _upload_code(boot, shipper.uploads)
     durable = Durable(lambda: journal.end, shipper.until)
     blobs = remote.replica.blobs
-    post = RemotePost(blobs, boot, shipper.uploads, durable, remote.variables)
+    earlier = Earlier(blobs, remote.origin, boot) if remote.origin else None
+    post = RemotePost(blobs, boot, shipper.uploads, durable, remote.variables, earlier)
     settings = BatchExecutorConfig(
         container_command(),
         array_max=remote.array_max,

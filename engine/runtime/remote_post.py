@@ -7,6 +7,7 @@ they said is in the journal and the log.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -14,16 +15,15 @@ from msgspec.structs import replace
 from engine.errors import BlobNotFoundError
 from engine.executors.base import Exit, ExitKind, Job, JobEnded, JobOutput, JobStarted, JobUpdate
 from engine.groups import unwrapped
+from engine.runtime.earlier import Earlier
 from engine.stores.artifact_store import manifest_key
 from engine.stores.base import BlobStore
-from engine.stores.packed import HEAD_BYTES, span_of
 from engine.stores.remote.parcels import (
     Boot,
     Order,
     Word,
     pack_parcel,
     parcel_key,
-    parcels_prefix,
     words_prefix,
 )
 from engine.stores.remote.shipper import entries_of
@@ -36,8 +36,6 @@ _REMOVE_AFTER = 8
 """Words are removed so many looks after they were taken: by then they are in the journal, and the
 log is shipped each second."""
 
-_HEAD_BYTES = 64 << 10
-
 
 class RemotePost:
     """The post of one run; implements `executors.batch.Post`.
@@ -48,6 +46,7 @@ class RemotePost:
         uploads: what carries blobs there, and is told of those that jobs have put.
         durable: returns when the journal as it is now, and all that it names, is in the store.
         variables: what every container is started with.
+        earlier: what the run that this one goes on from had sent.
     """
 
     def __init__(
@@ -57,12 +56,15 @@ class RemotePost:
         uploads: Uploads,
         durable: Callable[[], Awaitable[None]],
         variables: Mapping[str, str],
+        earlier: Earlier | None = None,
     ) -> None:
         self._blobs = blobs
         self._boot = boot
         self._uploads = uploads
         self._durable = durable
         self._variables = variables
+        self._earlier = earlier
+        self._prefix = words_prefix(boot.flow, boot.run_id)
         self._taken: set[str] = set()
         self._old: list[list[str]] = []  # keys by look, the oldest first
         self._collecting = asyncio.Lock()
@@ -90,23 +92,15 @@ class RemotePost:
         orders = [Order(job.name, job.spec, job.deadline_s) for job in jobs]
         return bundles, pack_parcel(boot, orders)
 
-    async def sent(self) -> Mapping[str, Sequence[str]]:
-        """See `Post`.
+    async def sent(self, jobs: Sequence[Job]) -> Mapping[str, Sequence[str]]:
+        """See `Post`. The earlier process is the driver of the run that this one goes on from.
 
         Raises:
             StoreError: the store does not answer, or a parcel is damaged.
         """
-        prefix = parcels_prefix(self._boot.flow, self._boot.run_id)
-        keys = [info.key async for info in self._blobs.list(prefix)]
-        found: dict[str, Sequence[str]] = {}
-        for key in keys:
-            head = await self._blobs.get_range(key, 0, _HEAD_BYTES)
-            span = span_of(head[:HEAD_BYTES], 0)
-            item = span.item(head[span.offsets.start : span.offsets.end])
-            if item.end > len(head):
-                head = await self._blobs.get(key)
-            found[key.rpartition("/")[2]] = Boot.unpack(head[item.start : item.end]).names
-        return found
+        if self._earlier is None:
+            return {}
+        return await self._earlier.sent(jobs)
 
     async def collect(self) -> Sequence[JobUpdate]:
         """See `Post`.
@@ -115,8 +109,9 @@ class RemotePost:
             StoreError: the store does not answer, or a word is damaged.
         """
         async with self._collecting:
-            prefix = words_prefix(self._boot.flow, self._boot.run_id)
-            listed = [info.key async for info in self._blobs.list(prefix)]
+            listed = [info.key async for info in self._blobs.list(self._prefix)]
+            if self._earlier is not None and self._earlier.is_adopted:
+                listed += [info.key async for info in self._blobs.list(self._earlier.words)]
             fresh = [key for key in listed if key not in self._taken]
             words = await self._read(fresh)
             self._taken.update(fresh)
@@ -148,17 +143,18 @@ class RemotePost:
 
     def _updates(self, word: Word) -> list[JobUpdate]:
         updates: list[JobUpdate] = []
+        name = self._earlier.name_here(word.name) if self._earlier else word.name
         if word.pid is not None:
-            updates.append(JobStarted(word.name, word.at_us, word.pid))
+            updates.append(JobStarted(name, word.at_us, word.pid))
         updates += [
-            JobOutput(word.name, stream, tuple((at, text) for at, text in lines))
+            JobOutput(name, stream, tuple((at, text) for at, text in lines))
             for stream, lines in word.lines
         ]
         if (end := word.ending) is not None:
             if end.report is not None:
                 self._note(end.report)
             exit = Exit(ExitKind(end.kind), end.code, end.detail)
-            updates.append(JobEnded(word.name, exit, end.started_us, end.ended_us, end.report))
+            updates.append(JobEnded(name, exit, end.started_us, end.ended_us, end.report))
         return updates
 
     def _note(self, report: bytes) -> None:
@@ -178,14 +174,16 @@ class RemotePost:
             StoreError: the store does not answer.
         """
         spec = TaskSpec.unpack(job.spec)
-        key = manifest_key(spec.flow, spec.run_id, spec.step, spec.task_id)
-        try:
-            manifest = await self._blobs.get(key)
-        except BlobNotFoundError:
-            return None
-        report = Report(manifest=manifest).pack()
-        self._note(report)
-        return report
+        runs = [spec.run_id]
+        if self._earlier is not None and self._earlier.has_adopted(job.name):
+            runs.append(self._earlier.run_id)
+        for run_id in runs:
+            key = manifest_key(spec.flow, run_id, spec.step, spec.task_id)
+            with suppress(BlobNotFoundError):
+                report = Report(manifest=await self._blobs.get(key)).pack()
+                self._note(report)
+                return report
+        return None
 
 
 class Durable(Struct, frozen=True):

@@ -112,7 +112,7 @@ class Run:
                 await gate.enter_async_context(entered(runs))
                 origin = await self._find_origin()
                 parameters = origin.parameters if origin else self._resolve_parameters()
-                self._remote = await remote.enter_async_context(self._remotely())
+                self._remote = await remote.enter_async_context(self._remotely(origin))
                 zygote = zygote or self._spawn()
                 executor = LocalExecutor(zygote)
                 with ExitStack() as stack:
@@ -133,7 +133,7 @@ class Run:
                 zygote.kill()
 
     @asynccontextmanager
-    async def _remotely(self) -> AsyncIterator["RemoteRun | None"]:
+    async def _remotely(self, origin: Origin | None) -> AsyncIterator["RemoteRun | None"]:
         """Prepare the steps that run in AWS Batch, if any do."""
         if not any(d.name == Batch.name for ds in self._decorators.values() for d in ds):
             yield None
@@ -142,7 +142,7 @@ class Run:
 
         parts = self._options, self._config, self._stores, self._decorators
         async with remote_run(self._flow, *parts) as remote:
-            yield remote
+            yield replace(remote, origin=origin.run_id if origin else None)
 
     def _spawn(self) -> Zygote:
         # The command line has forked its own, and has no use for all that a worker imports.

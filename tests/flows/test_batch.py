@@ -2,13 +2,18 @@
 
 import json
 import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from engine.testing.servers import ServerAddress
-from tests.flows.harness import Said, aflow
+from tests.flows.harness import LIMIT_S, Said, aflow
 from tests.servers import QUEUE
 
 FLOW = """
@@ -94,6 +99,40 @@ class Trouble(FlowSpec):
 """
 
 
+WAITS = """
+import os, time
+from engine import FlowSpec, Parameter, step
+from engine.flow.decorators import batch
+
+class Waits(FlowSpec):
+    folder = Parameter("folder", default="")
+
+    @step
+    def start(self):
+        self.items = list(range(6))
+        self.next(self.work, foreach="items")
+
+    @batch
+    @step
+    def work(self):
+        open(f"{self.folder}/began-{self.input}-{os.getpid()}", "w").close()
+        print("waiting", self.input, flush=True)
+        while not os.path.exists(f"{self.folder}/go"):
+            time.sleep(0.05)
+        self.made = self.input * 10
+        self.next(self.join)
+
+    @step
+    def join(self, inputs):
+        self.made = [task.made for task in inputs]
+        self.next(self.end)
+
+    @step
+    def end(self):
+        print("made", self.made)
+"""
+
+
 @dataclass
 class Place:
     """A directory with a flow, a cache of its own, and the emulator."""
@@ -168,6 +207,24 @@ def test_failures_in_batch_are_those_of_local_tasks_and_are_caught_and_resumed(
     assert "reus" in resumed.err
 
 
+def test_a_run_that_goes_on_adopts_what_its_dead_driver_had_in_flight(
+    place: Place, record_property: Callable[[str, object], None]
+) -> None:
+    (place.folder / "waits.py").write_text(WAITS)
+    folder = place.folder / "seen"
+    folder.mkdir()
+    words = ["run", "waits.py", "--max-workers", "6", "--folder", str(folder)]
+    with started(*words, cwd=place.folder, env=place.env) as driver:
+        within(LIMIT_S, lambda: len(list(folder.glob("began-*"))) == 6)
+        driver.kill()
+        driver.wait()
+    (folder / "go").touch()
+    said = place.done("resume", "waits.py", "--max-workers", "6")
+    assert "made [0, 10, 20, 30, 40, 50]" in said.out
+    assert len(list(folder.glob("began-*"))) == 6, "a task ran twice"
+    record_property("adopted", 6)
+
+
 def test_batch_without_an_object_store_is_refused_before_the_run(place: Place) -> None:
     datastore = place.folder / "local"
     said = place.aflow("run", "fan.py", AFLOW_DATASTORE=str(datastore))
@@ -182,3 +239,25 @@ def test_a_queue_that_is_not_there_is_told_with_those_that_are(place: Place) -> 
     assert said.code == 3
     assert "there is no job queue 'nowhere'" in said.err
     assert QUEUE in said.err
+
+
+@contextmanager
+def started(*words: str, cwd: Path, env: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """A command that goes on beside the test, and is killed with it."""
+    program = [sys.executable, "-P", "-c", "from engine.cli.main import main; main()", *words]
+    null = subprocess.DEVNULL
+    with subprocess.Popen(
+        program, cwd=cwd, env=os.environ | env, stdin=null, stdout=null, stderr=null
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def within(limit_s: float, claim: Callable[[], bool]) -> None:
+    """Wait until something is true."""
+    until = time.monotonic() + limit_s
+    while not claim():
+        assert time.monotonic() < until, "it did not come true"
+        time.sleep(0.02)

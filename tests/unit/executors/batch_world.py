@@ -140,8 +140,13 @@ class BatchWorld:
         self.parcels[parcel] = list(jobs)
         return {"PARCEL": parcel}
 
-    async def sent(self) -> Mapping[str, Sequence[str]]:
-        return {parcel: [j.name for j in jobs] for parcel, jobs in self.parcels.items()}
+    async def sent(self, jobs: Sequence[Job]) -> Mapping[str, Sequence[str]]:
+        mine = {job.name for job in jobs}
+        found = {
+            parcel: [j.name if j.name in mine else "" for j in there]
+            for parcel, there in self.parcels.items()
+        }
+        return {parcel: names for parcel, names in found.items() if any(names)}
 
     async def collect(self) -> Sequence[JobUpdate]:
         if self.is_mute:
