@@ -110,14 +110,20 @@ class ConfigError(EngineError):
     exit_code = EXIT_CONFIG
 
 
-class CodePackageError(ConfigError):
+class UnfitPlaceError(ConfigError):
+    """A directory, or what is in it, cannot serve as what it is to be."""
+
+    code = "unfit-place"
+
+    def __init__(self, path: str, *, problem: str, hint: str | None = None) -> None:
+        super().__init__(f"{path} {problem}", hint=hint)
+        self.path, self.problem = path, problem
+
+
+class CodePackageError(UnfitPlaceError):
     """A flow's code cannot be packaged."""
 
     code = "code-package"
-
-    def __init__(self, what: str, *, problem: str, hint: str | None = None) -> None:
-        super().__init__(f"{what} {problem}", hint=hint)
-        self.what, self.problem = what, problem
 
 
 class NotFoundError(EngineError):
@@ -163,8 +169,7 @@ class MergeError(TaskError):
 
     @property
     def artifact_names(self) -> list[str]:
-        """The same, by Metaflow's name."""
-        return self.artifacts
+        return self.artifacts  # by Metaflow's name
 
 
 class UnhandledInMergeArtifactsException(MergeError):  # noqa: N818  # Metaflow's name
@@ -323,14 +328,10 @@ class StoreAccessError(StoreUnavailableError):
         self.need_bytes, self.free_bytes = need_bytes, free_bytes
 
 
-class DatastoreError(ConfigError):
+class DatastoreError(UnfitPlaceError):
     """A directory cannot serve as a datastore."""
 
     code = "datastore"
-
-    def __init__(self, path: str, *, problem: str, hint: str) -> None:
-        super().__init__(f"{path} {problem}", hint=hint)
-        self.path, self.problem = path, problem
 
 
 class RunHeldError(StoreError):

@@ -11,6 +11,9 @@ from msgspec import Struct, field
 
 from engine.errors import Failure
 
+OUT_OF_MEMORY = "out-of-memory"
+"""The code of the failure of a job that wanted more memory than it was given."""
+
 
 class ExitKind(StrEnum):
     """How a job's process ended."""

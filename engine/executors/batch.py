@@ -85,10 +85,8 @@ class BatchExecutor:
     # -- the seam --------------------------------------------------------------------------------
 
     async def submit(self, jobs: Sequence[Job]) -> None:
-        if self._updates.error:
-            raise self._updates.error
-        if self._is_closed:
-            raise ExecutorError("the executor is closed")
+        if self._updates.error or self._is_closed:
+            raise self._updates.error or ExecutorError("the executor is closed")
         fresh = {job.name: job for job in jobs if job.name not in self._names}
         self._names.update(fresh)
         self._fleet.add(fresh.values())
@@ -292,9 +290,8 @@ class BatchExecutor:
             answers = await self._client.describe(page)
             gone = self._fleet.miss(page, answers, now_s)
             found = self._fleet.observe(answers)
-            for name in found.running:
-                flight = self._fleet.flights[name]
-                self._start(name, flight.seen.started_us if flight.seen else None)
+            for name, started_us in found.running:
+                self._start(name, started_us)
             if found.ended or gone:
                 await self._settle([*found.ended, *gone])
             has_changed |= found.has_changed

@@ -55,11 +55,11 @@ class Flight(Struct, eq=False):
 
 
 class Findings(Struct):
-    """What some answers of Batch say that was not known. `ended` and `gone` are names of jobs."""
+    """What some answers of Batch say that was not known: the names of jobs that have ended, and
+    of those that run, with since when (microseconds since 1970)."""
 
     ended: list[str] = field(default_factory=list)
-    gone: list[str] = field(default_factory=list)
-    running: list[str] = field(default_factory=list)
+    running: list[tuple[str, int]] = field(default_factory=list)
     has_changed: bool = False
 
 
@@ -159,7 +159,7 @@ class Fleet:
         if flight.seen.is_ended:
             found.ended.append(name)
         elif flight.seen.started_us is not None and flight.started_us is None:
-            found.running.append(name)
+            found.running.append((name, flight.seen.started_us))
 
     def miss(self, asked: Collection[str], answers: Iterable[Seen], now_s: float) -> list[str]:
         """Note which jobs Batch did not describe; return those that it must have forgotten."""

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from engine.errors import Failure
-from engine.executors.base import Exit, ExitKind
+from engine.executors.base import OUT_OF_MEMORY, Exit, ExitKind
 from engine.executors.batch_states import SUCCEEDED, Seen
+from engine.executors.exits import KERNEL_HAD_NO_MEMORY
 
-OUT_OF_MEMORY = "out-of-memory"
 HOST_LOST = "host-lost"
 IMAGE = "image"
 EXIT_PYTHON, EXIT_FETCH, EXIT_DENIED = 90, 91, 92
@@ -188,6 +188,15 @@ def exit_of(seen: Seen, *, cancelled: str | None = None) -> Exit:
         return Exit(ExitKind.CODE, seen.exit_code, told)
     message = f"the job failed: {told or 'Batch does not say why'}"
     return Exit(ExitKind.LOST, 0, told, _failure("task-lost", message, "", True))
+
+
+def told_by_container(exit: Exit) -> Exit:
+    """What a container says of how its task's process ended, with what that means there."""
+    if exit.kind is ExitKind.SIGNAL and exit.detail.startswith(KERNEL_HAD_NO_MEMORY):
+        message = f"the task ran out of the container's memory: {exit.detail}"
+        failure = _failure(OUT_OF_MEMORY, message, _MORE, True)
+        return Exit(exit.kind, exit.code, exit.detail, failure)
+    return exit
 
 
 def gone() -> Exit:

@@ -1,13 +1,15 @@
 """What a step needs of AWS Batch: its @batch and @resources, the settings, and the queue's kind."""
 
+import math
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from msgspec.structs import replace
 
 from engine.config import Config
-from engine.errors import ConfigError
+from engine.errors import ConfigError, LimitExceededError
 from engine.executors.batch_client import BatchClient
 from engine.executors.batch_errors import BatchSettingError
 from engine.executors.batch_requests import Needs, definition, fargate_size
@@ -78,6 +80,20 @@ def _mib(size: int | str | None) -> int:
 def _temporary(batch: Batch) -> dict[str, str]:
     uses_tmpfs = batch.use_tmpfs or batch.tmpfs_size
     return {"TMPDIR": batch.tmpfs_path} if uses_tmpfs and batch.tmpfs_tempdir else {}
+
+
+def more_memory(needs: Needs, factor: float, times: int) -> Needs:
+    """What the attempt after `times` that ran out of memory needs.
+
+    Fargate gives the next size that it has; what is larger than all of its, it is asked for as it
+    is, and refuses.
+    """
+    wanted = math.ceil(needs.memory_mib * factor**times)
+    if needs.is_fargate:
+        with suppress(LimitExceededError):
+            cpu, wanted = fargate_size(needs.cpu, wanted)
+            return replace(needs, cpu=cpu, memory_mib=wanted)
+    return replace(needs, memory_mib=wanted)
 
 
 class Queues:

@@ -26,11 +26,12 @@ from engine.executors.batch_client import BatchClient
 from engine.executors.batch_requests import Needs
 from engine.executors.batch_submit import NEEDS
 from engine.executors.hybrid import HybridExecutor
+from engine.flow.decorators.retry import Retry
 from engine.flow.decorators.specs import Decorators
 from engine.flow.spec import FlowSpec
 from engine.package.bundle import suffixes_of
 from engine.package.runtime import python_tag
-from engine.runtime.batch_needs import Queues, batch_steps, needs_of
+from engine.runtime.batch_needs import Queues, batch_steps, more_memory, needs_of
 from engine.runtime.cloudwatch import container_log
 from engine.runtime.code import PACKAGE, code_of, source_of
 from engine.runtime.earlier import Earlier
@@ -62,7 +63,17 @@ class RemoteRun(Struct, frozen=True):
     variables: Mapping[str, str]
     boot: Boot
     array_max: int
+    factors: Mapping[str, float]
     origin: str | None = None
+
+    def more_memory(
+        self, step: str, resources: Mapping[str, object], times: int
+    ) -> Mapping[str, object]:
+        """See `scheduler.jobs.RunFacts`."""
+        needs, factor = self.needs.get(step), self.factors.get(step)
+        if needs is None or factor is None:
+            return resources
+        return {**resources, NEEDS: more_memory(needs, factor, times)}
 
 
 @asynccontextmanager
@@ -91,7 +102,8 @@ async def remote_run(
         }
         variables = await _variables(replica, session, config)
         boot = await _boot(flow, options, config, stores)
-        yield RemoteRun(replica, client, session, needs, variables, boot, config.batch_array_max)
+        arrays, factors = config.batch_array_max, _factors(decorators)
+        yield RemoteRun(replica, client, session, needs, variables, boot, arrays, factors)
     finally:
         await session.aclose()
 
@@ -113,6 +125,14 @@ def replica_of(stores: Stores, config: Config) -> Replica:
 class _Journal(Protocol):
     @property
     def end(self) -> int: ...
+
+
+def _factors(decorators: Decorators) -> dict[str, float]:
+    """By step, what its memory is multiplied with after it ran out of it."""
+    retries = {
+        s: next((d for d in ds if isinstance(d, Retry)), None) for s, ds in decorators.items()
+    }
+    return {step: r.oom_memory for step, r in retries.items() if r and r.oom_memory is not None}
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from engine.errors import BlobNotFoundError
 from engine.executors.base import Exit, ExitKind, Job, JobEnded, JobOutput, JobStarted, JobUpdate
+from engine.executors.batch_reasons import told_by_container
 from engine.groups import unwrapped
 from engine.runtime.earlier import Earlier
 from engine.stores.artifact_store import manifest_key
@@ -153,7 +154,7 @@ class RemotePost:
         if (end := word.ending) is not None:
             if end.report is not None:
                 self._note(end.report)
-            exit = Exit(ExitKind(end.kind), end.code, end.detail)
+            exit = told_by_container(Exit(ExitKind(end.kind), end.code, end.detail))
             updates.append(JobEnded(name, exit, end.started_us, end.ended_us, end.report))
         return updates
 

@@ -335,6 +335,7 @@ class Run:
             tags=began.tags,
             environments=_environments(self._decorators),
             resources=self._resources(),
+            more_memory=self._remote.more_memory if self._remote else None,
             durability=self._stores.blobs.durability,
             verify=self._stores.blobs.verification,
             broker=broker,

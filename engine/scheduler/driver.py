@@ -270,6 +270,7 @@ class Driver:
         task, attempt = ended.task, ended.attempt
         times = ended.started_us, ended.ended_us
         self._ledger.record(FailedRecord(self._ledger.now_us(), task, attempt, *times, failure))
+        self._parts.jobs.note(task, failure.code)
         commands = self._scheduler.handle(
             TaskFailed(task, attempt, failure.summary, failure.retryable)
         )
