@@ -21,19 +21,23 @@ if TYPE_CHECKING:
     from engine.flow.decorators import resources as resources
     from engine.flow.decorators import retry as retry
     from engine.flow.decorators import timeout as timeout
+    from engine.flow.includes import IncludeFile as IncludeFile
     from engine.flow.parameters import JSONType as JSONType
     from engine.flow.parameters import Parameter as Parameter
     from engine.flow.spec import FlowSpec as FlowSpec
     from engine.flow.spec import step as step
+    from engine.s3 import S3 as S3
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "engine.flow.spec": ("FlowSpec", "step"),
+    "engine.flow.includes": ("IncludeFile",),
     "engine.flow.parameters": ("JSONType", "Parameter"),
     "engine.flow.current": ("current",),
     "engine.flow.decorators": ("catch", "environment", "resources", "retry", "timeout"),
     "engine.runtime": ("Engine",),
+    "engine.s3": ("S3",),
     "engine.client": ("DataArtifact", "Flow", "Run", "Step", "Task"),
     "engine.errors": (
         "ConfigError",

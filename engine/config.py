@@ -72,8 +72,9 @@ class Config(Struct, frozen=True):
     max_num_splits_guard: int = 1_000_000
     durability: str = "process"
     verify: str = "changed"
-    cache_dir: str = field(default_factory=cache_directory)
     package_suffixes: str = ".py,.R,.RDS"
+    cache_dir: str = field(default_factory=cache_directory)
+    cache_max_mib: int = 20_480
     user: str = field(default_factory=user_name)
     color: str = "auto"
     log_level: str = "warning"
@@ -86,6 +87,7 @@ class Config(Struct, frozen=True):
     s3_encryption: str = "none"
     s3_kms_key: str | None = None
     s3_requester_pays: bool = False
+    s3_root: str | None = None
     s3_client: str = "auto"
     s3_concurrency: int = 64
     s3_memory_mib: int = 256

@@ -14,6 +14,7 @@ from engine.scheduler.facts import fact_of, named_in
 from engine.stores.base import BlobStore
 from engine.stores.layout import Layout, create_layout
 from engine.stores.metadata.base import MetadataStore
+from engine.stores.remote.cache import trim
 from engine.stores.remote.downloads import Downloads
 from engine.stores.remote.portal import Portal
 from engine.stores.remote.replica import Replica
@@ -21,18 +22,15 @@ from engine.stores.remote.replica import Replica
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
-def is_remote(datastore: str) -> bool:
-    """Whether a datastore is a URL and not a directory."""
-    return "://" in datastore
-
-
 def replica_layout(config: Config) -> Layout:
     """The directory on this machine that goes with the object store; made if it is not there.
 
     Raises:
+        ConfigError: there is no such kind of store in this version.
         DatastoreError: something else is in its place.
         StoreAccessError: the file system refuses.
     """
+    _check_kind(config)
     url = config.datastore.rstrip("/")
     name = _UNSAFE.sub("-", url.partition("://")[2]).strip("-.")[:64]
     endpoint = config.s3_endpoint_url or ""
@@ -41,11 +39,7 @@ def replica_layout(config: Config) -> Layout:
 
 
 def open_replica(config: Config, layout: Layout, metadata: MetadataStore) -> Replica:
-    """Join the object store of `config` with its directory.
-
-    Raises:
-        ConfigError: there is no such kind of store in this version.
-    """
+    """Join the object store of `config` with its directory."""
     return Replica(
         open_blobs(config),
         layout,
@@ -53,24 +47,24 @@ def open_replica(config: Config, layout: Layout, metadata: MetadataStore) -> Rep
         decode=fact_of,
         named=named_in,
         now_us=lambda: time.time_ns() // 1000,
+        cache_max_bytes=config.cache_max_mib << 20,
     )
 
 
 def open_blobs(config: Config) -> BlobStore:
-    """The object store of a URL. Connects to nothing yet.
+    """The object store of a URL. Connects to nothing yet."""
+    from engine.stores.s3.store import open_s3  # noqa: PLC0415  # only where it is needed
 
-    Raises:
-        ConfigError: there is no such kind of store in this version.
-    """
+    return open_s3(config.datastore, config)
+
+
+def _check_kind(config: Config) -> None:
     scheme = config.datastore.partition("://")[0]
     if scheme != "s3":
         raise ConfigError(
             f"datastore {config.datastore!r}: there is no {scheme} datastore in this version",
             hint="give a directory or s3://BUCKET/PREFIX: --datastore PLACE",
         )
-    from engine.stores.s3.store import open_s3  # noqa: PLC0415  # only where it is needed
-
-    return open_s3(config.datastore, config)
 
 
 class Fetcher:
@@ -82,9 +76,14 @@ class Fetcher:
     def __init__(self, config: Config, layout: Layout) -> None:
         self._portal = Portal(lambda: open_blobs(config))
         self._directory = layout.blob_directory()
+        self._layout, self._max_bytes = layout, config.cache_max_mib << 20
+        self._has_fetched = False
 
     def __call__(self, digest: str) -> None:
+        self._has_fetched = True
         self._portal.call(lambda blobs: Downloads(blobs, self._directory).fetch(digest))
 
     def close(self) -> None:
         self._portal.close()
+        if self._has_fetched:
+            trim(self._layout, self._max_bytes)

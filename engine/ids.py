@@ -1,6 +1,7 @@
 """Names: runs, tasks, pathspecs, and what may be part of a path. Pure values; no I/O."""
 
 import re
+from collections.abc import Iterable
 from typing import NewType, Self
 
 from msgspec import Struct
@@ -11,6 +12,10 @@ RunId = NewType("RunId", str)
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # sorts as it counts; no I, L, O, U to misread
+_RUN_ID = re.compile(f"[{_CROCKFORD}]{{16}}\\Z")
+
+CLOCK_AHEAD_MAX_MS = 7 * 86_400_000
+"""How far a clock is believed to be set back; R-10 asks for a day."""
 
 
 def is_safe_name(name: str) -> bool:
@@ -34,6 +39,31 @@ def new_run_id(now_ms: int, entropy: int) -> RunId:
     """
     number = (now_ms << 30) | (entropy & (2**30 - 1))
     return RunId("".join(_CROCKFORD[(number >> shift) & 31] for shift in range(75, -1, -5)))
+
+
+def run_id_ms(run_id: str) -> int | None:
+    """The time in a run id, in ms since 1970; None if it is no id that `new_run_id` made."""
+    if not _RUN_ID.match(run_id):
+        return None
+    number = 0
+    for character in run_id[:10]:
+        number = number << 5 | _CROCKFORD.index(character)
+    return number
+
+
+def next_run_us(now_us: int, run_ids: Iterable[str]) -> int:
+    """When a run begins that follows `run_ids`: now, or just after the latest of them.
+
+    So runs are in the order in which they were made, although the clock was set back meanwhile. An
+    id that is more than CLOCK_AHEAD_MAX_MS ahead does not count: its clock was wrong beyond that,
+    and to have dates that are right is then worth more.
+    """
+    now_ms = now_us // 1000
+    for run_id in sorted(run_ids, reverse=True):  # they sort by time, so one is read, mostly
+        ms = run_id_ms(run_id)
+        if ms is not None and ms - now_ms <= CLOCK_AHEAD_MAX_MS:
+            return now_us if ms < now_ms else (ms + 1) * 1000
+    return now_us
 
 
 class Frame(Struct, frozen=True, order=True, array_like=True):

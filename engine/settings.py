@@ -42,11 +42,17 @@ def _one_of(*choices: str) -> Callable[[object], object]:
     return read
 
 
-def _count(value: object) -> int:
-    number = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise WrongValueError("a whole number of at least 1")
-    return number
+def _at_least(least: int) -> Callable[[object], object]:
+    def read(value: object) -> int:
+        number = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+        if not isinstance(number, int) or isinstance(number, bool) or number < least:
+            raise WrongValueError(f"a whole number of at least {least}")
+        return number
+
+    return read
+
+
+_count = _at_least(1)
 
 
 def _truth(value: object) -> bool:
@@ -80,11 +86,14 @@ _S3: Mapping[str, Setting] = {
     ),
     "s3_kms_key": Setting("the KMS key of s3_encryption aws:kms; default: the account's", _text),
     "s3_requester_pays": Setting("pay for reads of others' buckets: true or false", _truth),
+    "s3_root": Setting(
+        "where S3(run=...) keeps objects; default: data in an s3:// datastore", _text
+    ),
     "s3_client": Setting(
         "what moves the bytes: auto, obstore or aioboto3", _one_of("auto", "obstore", "aioboto3")
     ),
     "s3_concurrency": Setting("the most requests to S3 at once", _count),
-    "s3_memory_mib": Setting("the most MiB on their way to and from S3 at once", _count),
+    "s3_memory_mib": Setting("the most MiB on their way to and from S3 at once", _at_least(16)),
     "s3_deadline_s": Setting("how many seconds a request to S3 is tried again", _count),
 }
 
@@ -117,10 +126,11 @@ SETTINGS: Mapping[str, Setting] = {
     "verify": Setting(
         "when mapped bytes are hashed again: changed or always", _one_of("changed", "always")
     ),
-    "cache_dir": Setting("where object stores are cached", _text, is_path=True),
     "package_suffixes": Setting(
         "the ends of the names of files that are code, or none to package no code", _list
     ),
+    "cache_dir": Setting("where object stores are cached", _text, is_path=True),
+    "cache_max_mib": Setting("the most MiB of blobs in the cache of an object store", _count),
     "user": Setting("who runs this", _text),
     "color": Setting("auto, always or never", _one_of("auto", "always", "never")),
     "log_level": Setting(

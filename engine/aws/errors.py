@@ -27,8 +27,8 @@ class Answer(Struct, frozen=True):
 
     @property
     def says(self) -> str:
-        words = f"{self.code}: {self.message}" if self.message else self.code
-        return words.rstrip(".") or f"HTTP status {self.status}"
+        words = (self.code or f"HTTP status {self.status}", self.message.rstrip("."))
+        return ": ".join(word for word in words if word)
 
 
 _LOG_IN = "the credentials have run out: log in again (`aws sso login`) or fetch new ones"

@@ -63,14 +63,16 @@ class AwsSession:
         Raises:
             StoreDeniedError, StoreSettingError: no credentials, or settings that do not fit.
         """
-        if client := self._clients.get(service):
-            return client
+        if service in self._clients:
+            return self._clients[service]
         session = await self._sdk_session()
         async with self._making:
             if service not in self._clients:
                 with sdk_errors(f"make an AWS client for {service}"):
                     made = session.client(service, **await self._client_options(service))
-                    self._clients[service] = await self._stack.enter_async_context(made)
+                    client: Any = await self._stack.enter_async_context(made)
+                client.meta.events.register("before-call.s3", _stay_in_region)
+                self._clients[service] = client
         return self._clients[service]
 
     async def credentials(self) -> Credentials:
@@ -91,9 +93,8 @@ class AwsSession:
     async def location(self, service: str) -> Location:
         """Where `service` is, by our settings, else by the SDK's variables, files and rules."""
         meta = (await self.client(service)).meta
-        ca_bundle = self._config.s3_ca_bundle or self._session._session.get_config_variable(
-            "ca_bundle"
-        )
+        core = self._session._session  # what aioboto3 wraps
+        ca_bundle = self._config.s3_ca_bundle or core.get_config_variable("ca_bundle")
         return Location(meta.region_name, meta.endpoint_url, ca_bundle)
 
     async def aclose(self) -> None:
@@ -129,6 +130,11 @@ class AwsSession:
                 proxies=proxies if settings.s3_proxy else None,
             ),
         }
+
+
+def _stay_in_region(params: dict[str, Any], **_: object) -> None:  # Any: the SDK's own
+    """Keep the SDK from looking for a bucket elsewhere, for ever if S3 keeps answering 301."""
+    params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
 @contextmanager

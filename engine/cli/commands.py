@@ -26,6 +26,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "logs": "Read or follow what tasks printed",
         "dump": "Read artifacts",
         "tag": "Add, remove and list a run's tags",
+        "package": "List, save and describe code packages",
     },
     "Care": {
         "config": "Show settings and where each came from",
@@ -40,7 +41,10 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     },
 }
 VERBS: Mapping[str, str] = {name: text for group in GROUPS.values() for name, text in group.items()}
-FLOW_VERBS = ("run", "resume", "check", "show", "list", "status", "logs", "dump", "tag", "version")
+FLOW_VERBS = (
+    *("run", "resume", "check", "show", "list", "status", "logs", "dump", "tag", "package"),
+    "version",
+)
 """The verbs of `python flow.py`."""
 
 _EXAMPLES = """

@@ -16,6 +16,7 @@ from engine.errors import EngineError
 
 _RUN_VERBS = frozenset(("resume", "status", "logs", "dump", "du", "delete"))
 _TAG_ACTIONS = ("add", "list", "remove", "replace")
+_PACKAGE_ACTIONS = ("info", "list", "save")
 _SHELLS = ("bash", "fish", "zsh")
 _OFFERED_MAX = 100
 
@@ -35,9 +36,17 @@ def _offers(before: list[str], current: str) -> Iterator[str]:
         return _matching(_options(verb), current)
     if verb is None:
         return _matching(_verbs(), current)
-    if verb in _RUN_VERBS or (verb == "tag" and before[-1] in _TAG_ACTIONS):
+    if verb in _RUN_VERBS or before[-1] in {"tag": _TAG_ACTIONS, "package": _PACKAGE_ACTIONS}.get(
+        verb, ()
+    ):
         return _runs(current)
-    fixed = {"tag": _TAG_ACTIONS, "completion": _SHELLS, "config": ("show",), "help": _topics()}
+    fixed = {
+        "tag": _TAG_ACTIONS,
+        "package": _PACKAGE_ACTIONS,
+        "completion": _SHELLS,
+        "config": ("show",),
+        "help": _topics(),
+    }
     return _matching(fixed.get(verb, ()), current)
 
 

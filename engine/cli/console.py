@@ -89,8 +89,10 @@ class Console:
         match event:
             case TaskOutput():
                 self._output(event)
-            case RunBegan(warnings=(_, *_)):
-                self.look.err.pending.extend(f"warning: {text}" for text in event.warnings)
+            case RunBegan():
+                if not self.look.quiet:
+                    self._change(event)
+                self.look.err.pending += [f"warning: {safe(text)}" for text in event.warnings]
             case RunDone():
                 self.close()
                 return

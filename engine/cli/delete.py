@@ -5,6 +5,7 @@ import click
 from engine.cli import removal
 from engine.cli.options import session, verb
 from engine.cli.references import find_run
+from engine.client.keeper import keeper
 from engine.client.reader import Reader
 from engine.stores.gc import RunName
 
@@ -27,7 +28,6 @@ def command(runs: tuple[str, ...], dry_run: bool, yes: bool) -> int:
     """Delete runs, with the blobs that no other run needs. A run that is alive is refused."""
     removal.check_consent(yes=yes, is_dry_run=dry_run)
     now = session()
-    layout = removal.open_local(now.config)
     with Reader.open(now.config) as reader:
         found = [find_run(reader, text, flow=now.flow_name) for text in runs]
     names = dict.fromkeys(RunName(run.flow, run.run_id) for run in found)
@@ -38,4 +38,5 @@ def command(runs: tuple[str, ...], dry_run: bool, yes: bool) -> int:
         is_dry_run=dry_run,
         yes=yes,
     )
-    return removal.carry_out(now, layout, wish)
+    with keeper(now.config) as kept:
+        return removal.carry_out(now, kept, wish)

@@ -8,14 +8,15 @@ from typing import Any
 import click
 from msgspec import Struct
 
-from engine.cli import removal, times
+from engine.cli import times
 from engine.cli.options import Session, session, verb
 from engine.cli.references import find_run
 from engine.cli.tables import table, terminal_width
+from engine.client.keeper import Keeper, keeper
 from engine.client.reader import Reader
 from engine.errors import EXIT_INFRASTRUCTURE, EngineError
-from engine.scheduler.facts import manifest_in
-from engine.stores.gc import RunName, digests_of, record_bytes, stored_files
+from engine.scheduler.journal import manifests_in
+from engine.stores.gc import RunName, digests_of, record_bytes
 from engine.stores.layout import Layout
 from engine.stores.usage import Share, Shares
 
@@ -47,16 +48,18 @@ def command(what: str | None) -> int:
     OWN would be free if it were deleted; SHARED others refer to as well.
     """
     now = session()
-    layout = removal.open_local(now.config)
-    flow, run = _meant(now, what, layout)
-    usage = measure(layout)
+    with keeper(now.config) as kept:
+        kept.refresh()
+        flow, run = _meant(now, what, kept.layout)
+        usage = measure(kept)
+        place = kept.place
     shown = {
         name: share
         for name, share in usage.runs.items()
         if name == run or (run is None and flow is not None and name.startswith(f"{flow}/"))
     }
     if now.json:
-        print(json.dumps(_fields(layout, usage, shown if what else usage.runs, flow)))
+        print(json.dumps(_fields(place, usage, shown if what else usage.runs, flow)))
     elif flow is None:
         _print("FLOW", usage.flows, _by_flow(usage.records))
         unreferenced = times.size(usage.unreferenced_bytes)
@@ -68,9 +71,9 @@ def command(what: str | None) -> int:
     return EXIT_INFRASTRUCTURE if usage.unreadable else 0
 
 
-def measure(layout: Layout) -> Usage:
+def measure(kept: Keeper) -> Usage:
     """Read every journal, and the size of every blob."""
-    sizes = {file.digest: file.size_bytes for file in stored_files(layout) if file.digest}
+    sizes, layout = kept.blob_sizes(), kept.layout
     by_flow, by_run = Shares(sizes), Shares(sizes)
     records: dict[str, int] = {}
     unreadable: dict[str, str] = {}
@@ -80,7 +83,7 @@ def measure(layout: Layout) -> Usage:
             records[str(run)] = record_bytes(layout, run)
             digests: set[bytes] = set()
             try:
-                digests = digests_of(layout, run, manifest_in)
+                digests = digests_of(layout, run, manifests_in)
             except EngineError as error:
                 unreadable[str(run)] = error.message
             by_run.add(str(run), digests)
@@ -129,13 +132,13 @@ def _print(head: str, shares: Mapping[str, Share], records: Mapping[str, int]) -
 
 
 def _fields(
-    layout: Layout, usage: Usage, runs: Mapping[str, Share], flow: str | None
+    place: str, usage: Usage, runs: Mapping[str, Share], flow: str | None
 ) -> dict[str, Any]:  # Any: JSON
     of_flows = _by_flow(usage.records)
     flows = {name: share for name, share in usage.flows.items() if flow in (None, name)}
     return {
         "schema": "aflow/du/1",
-        "datastore": str(layout.root),
+        "datastore": place,
         "blob_bytes": usage.blob_bytes,
         "unreferenced_bytes": usage.unreferenced_bytes,
         "flows": [{"flow": n, **_share(share, of_flows[n])} for n, share in flows.items()],

@@ -26,7 +26,7 @@ from engine.stores.manifest import Entry
 from engine.stores.metadata.base import TaskRecord
 
 _MAX_VALUE_SIZE = 1000
-_SAFE = frozenset(("json", "bytes", "numpy", "arrow"))
+_SAFE = frozenset(("json", "bytes", "text", "numpy", "arrow"))
 """Serializers whose loading runs nothing."""
 
 

@@ -4,17 +4,16 @@
 """
 
 import json
-from pathlib import Path
 
 import click
 from msgspec.structs import asdict
 
+from engine.cli.escapes import safe
 from engine.cli.options import session, verb
-from engine.client.audit import Audit
+from engine.client.keeper import keeper
 from engine.errors import EXIT_INFRASTRUCTURE
 from engine.scheduler.facts import fact_of
 from engine.stores.fsck import Damage
-from engine.stores.layout import open_layout
 from engine.stores.metadata.rebuild import Reindexed, reindex
 
 
@@ -29,15 +28,14 @@ def command(read_data: bool, again: bool) -> int:
     """Check what is stored: journals, logs, blobs, the database. Ends with 6 if something is
     wrong."""
     now = session()
-    layout = open_layout(Path(now.config.datastore))
-    path = Path(now.config.metadata) if now.config.metadata else layout.metadata
-    done = reindex(layout, str(path), fact_of) if again else None
-    audit = Audit(layout, path, read_data=read_data)
-    damages = list(audit.damages())
+    with keeper(now.config) as kept:
+        kept.refresh()
+        done = reindex(kept.layout, str(kept.metadata), fact_of) if again else None
+        runs, damages = kept.damages(read_data=read_data)
     if now.json:
-        print(json.dumps(_fields(audit.runs, damages, done)))
+        print(json.dumps(_fields(runs, damages, done)))
     else:
-        print("\n".join(_lines(audit.runs, damages, done)))
+        print("\n".join(_lines(runs, damages, done)))
     return EXIT_INFRASTRUCTURE if damages else 0
 
 
@@ -54,7 +52,7 @@ def _fields(runs: int, damages: list[Damage], done: Reindexed | None) -> dict[st
 
 
 def _lines(runs: int, damages: list[Damage], done: Reindexed | None) -> list[str]:
-    lines = [f"{d.kind:7}  {d.used_by}: {_what(d)} {d.detail}".rstrip() for d in damages]
+    lines = [safe(f"{d.kind:7}  {d.used_by}: {_what(d)} {d.detail}".rstrip()) for d in damages]
     if done:
         if done.set_aside:
             lines.append(f"the damaged database is now {done.set_aside}")

@@ -5,10 +5,10 @@ import click
 from engine.cli import removal, times
 from engine.cli.clock import now_us
 from engine.cli.options import session, verb
+from engine.client.keeper import Keeper, keeper
 from engine.client.reader import Reader
 from engine.errors import NotFoundError, UsageError
-from engine.stores.gc import RunName, survey
-from engine.stores.layout import Layout
+from engine.stores.gc import RunName
 from engine.stores.retention import Rules, chosen
 
 
@@ -59,15 +59,15 @@ def command(
     removal.check_consent(yes=yes, is_dry_run=dry_run)
     now = session()
     rules = _rules(keep_last, older_than, keep_tags)
-    layout = removal.open_local(now.config)
-    wish = removal.Wish(
-        schema="aflow/gc/1",
-        runs=_chosen(layout, rules, flow),
-        grace_us=_age_us(grace),
-        is_dry_run=dry_run,
-        yes=yes,
-    )
-    return removal.carry_out(now, layout, wish)
+    with keeper(now.config) as kept:
+        wish = removal.Wish(
+            schema="aflow/gc/1",
+            runs=_chosen(kept, rules, flow),
+            grace_us=_age_us(grace),
+            is_dry_run=dry_run,
+            yes=yes,
+        )
+        return removal.carry_out(now, kept, wish)
 
 
 def _rules(keep_last: int | None, older_than: str | None, keep_tags: tuple[str, ...]) -> Rules:
@@ -85,7 +85,7 @@ def _age_us(text: str) -> int:
     return max(0, now - times.parse_instant(text, now_us=now))
 
 
-def _chosen(layout: Layout, rules: Rules, flow: str | None) -> list[RunName]:
+def _chosen(kept: Keeper, rules: Rules, flow: str | None) -> list[RunName]:
     """The runs that the rules let go, oldest first; never one that is alive."""
     with Reader.open(session().config) as reader:
         if flow is not None and flow not in reader.flows():
@@ -94,5 +94,5 @@ def _chosen(layout: Layout, rules: Rules, flow: str | None) -> list[RunName]:
                 hint="`aflow list --flows` shows the flows",
             )
         going = [RunName(run.flow, run.run_id) for run in chosen(reader.runs(flow), rules)]
-    alive = {alive.run for alive in survey(layout).alive}
+    alive = kept.alive() if going else set()
     return [run for run in reversed(going) if run not in alive]

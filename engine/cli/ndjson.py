@@ -99,7 +99,7 @@ def fields_of(event: RunEvent) -> Fields:
                 "at": times.iso(event.ended_us),
                 **_task(event.task, event.attempt),
                 "started_at": times.iso(event.started_us),
-                "duration_s": (event.ended_us - event.started_us) / 1_000_000,
+                "duration_s": max(0, event.ended_us - event.started_us) / 1_000_000,
                 "next": list(event.transition.targets),
                 "fanout": event.transition.fanout,
                 "reused": event.reused,

@@ -132,6 +132,16 @@ def _no_color(ctx: click.Context, param: click.Parameter, value: object) -> None
         _flag("color")(ctx, param, "never")
 
 
+def package_suffixes_option() -> click.Option:
+    return click.Option(
+        ["--package-suffixes"],
+        metavar="LIST",
+        expose_value=False,
+        callback=_flag("package_suffixes"),
+        help="The ends of the names that are code, or none. [default: .py,.R,.RDS]",
+    )
+
+
 def json_option() -> click.Option:
     return click.Option(
         ["--json"],

@@ -3,8 +3,6 @@
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import closing
-from pathlib import Path
 
 import click
 from msgspec import Struct
@@ -13,27 +11,10 @@ from msgspec.structs import replace
 from engine.cli import times
 from engine.cli.clock import now_us
 from engine.cli.options import Session
-from engine.config import Config
-from engine.errors import EXIT_INFRASTRUCTURE, EXIT_RUN_FAILED, ConfigError, UsageError
-from engine.scheduler.facts import manifest_in
-from engine.stores.gc import Collected, Request, RunName, collect
-from engine.stores.layout import Layout, open_layout
-from engine.stores.metadata.local import LocalMetadataSync
-
-
-def open_local(config: Config) -> Layout:
-    """The datastore's directory.
-
-    Raises:
-        ConfigError: it is no directory.
-        DatastoreError: there is none, or it is something else.
-    """
-    if "://" in config.datastore:
-        raise ConfigError(
-            f"datastore {config.datastore!r} is not a local directory",
-            hint="give a directory: --datastore DIR",
-        )
-    return open_layout(Path(config.datastore))
+from engine.client.keeper import Keeper
+from engine.errors import EXIT_INFRASTRUCTURE, EXIT_RUN_FAILED, UsageError
+from engine.scheduler.journal import manifests_in
+from engine.stores.gc import Collected, Request, RunName
 
 
 class Wish(Struct, frozen=True):
@@ -59,21 +40,21 @@ def check_consent(*, yes: bool, is_dry_run: bool) -> None:
         )
 
 
-def carry_out(now: Session, layout: Layout, wish: Wish) -> int:
+def carry_out(now: Session, keeper: Keeper, wish: Wish) -> int:
     """Ask if need be, remove, tell what was removed; return the exit code."""
     request = Request(
-        manifest_in=manifest_in,
+        manifests_in=manifests_in,
         now_us=now_us(),
         grace_us=wish.grace_us,
         runs=wish.runs,
         is_dry_run=True,
     )
     if not wish.is_dry_run:
-        if not (wish.yes or _is_agreed_to(layout, request)):
+        if not (wish.yes or _is_agreed_to(keeper, request)):
             click.echo("nothing was removed", err=True)
             return EXIT_RUN_FAILED
         request = replace(request, is_dry_run=False)
-    done = _remove(layout, now.config, request)
+    done = keeper.collect(request)
     if now.json:
         print(json.dumps({"schema": wish.schema, **_fields(done, is_dry_run=wish.is_dry_run)}))
     else:
@@ -83,26 +64,11 @@ def carry_out(now: Session, layout: Layout, wish: Wish) -> int:
     return EXIT_INFRASTRUCTURE if done.unreadable else 0
 
 
-def _is_agreed_to(layout: Layout, request: Request) -> bool:
-    planned = collect(layout, request)
+def _is_agreed_to(keeper: Keeper, request: Request) -> bool:
+    planned = keeper.collect(request)
     for line in [*_lines(planned, is_dry_run=True), *_reasons(planned, is_dry_run=True)]:
         click.echo(line, err=True)
     return click.confirm("Go ahead?", default=False, err=True)
-
-
-def _remove(layout: Layout, config: Config, request: Request) -> Collected:
-    """Collect, then take the deleted runs off the list of runs.
-
-    In this order: a run that is listed and gone can be deleted again; one that is there and not
-    listed would be found by `fsck --reindex` alone.
-    """
-    done = collect(layout, request)
-    if request.runs and not request.is_dry_run:
-        path = Path(config.metadata) if config.metadata else layout.metadata
-        with closing(LocalMetadataSync(path)) as metadata:
-            for run in request.runs:
-                metadata.delete_run(run.flow, run.run_id)
-    return done
 
 
 def _lines(done: Collected, *, is_dry_run: bool) -> list[str]:
@@ -114,6 +80,7 @@ def _lines(done: Collected, *, is_dry_run: bool) -> list[str]:
         *told,
         f"{removed} {done.blobs:,} blobs, {times.size(done.blob_bytes)}; "
         f"{len(done.runs):,} runs, {times.size(done.record_bytes)}",
+        *([f"{removed} {done.uploads:,} unfinished uploads"] if done.uploads else []),
     ]
 
 
@@ -142,6 +109,7 @@ def _fields(done: Collected, *, is_dry_run: bool) -> dict[str, object]:
         "record_bytes": done.record_bytes,
         "blobs": done.blobs,
         "blob_bytes": done.blob_bytes,
+        "uploads": done.uploads,
         "alive": [str(alive.run) for alive in done.alive],
         "began": str(done.began) if done.began else None,
         "unreadable": done.unreadable,

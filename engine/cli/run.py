@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from engine.cli.flow_options import RunVerb, flow_of_command, parameters_given, with_decorators
-from engine.cli.options import session
+from engine.cli.options import package_suffixes_option, session
 
 EXAMPLES = """
 aflow run flow.py
@@ -48,6 +48,7 @@ def run_options() -> list[click.Option]:
             type=click.Choice(["fork", "spawn"]),
             help="How a task gets its process. [default: fork]",
         ),
+        package_suffixes_option(),
         click.Option(
             ["--run-id-file"],
             type=click.Path(dir_okay=False, path_type=Path),

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from engine.cli import times
 from engine.cli.clock import now_us
+from engine.cli.escapes import safe
 from engine.cli.options import session, verb
 from engine.cli.references import find_run
 from engine.cli.report import exit_code_of, failure_lines
@@ -20,7 +21,7 @@ from engine.stores.metadata.base import RunRecord, TaskRecord
 _RUNNING = frozenset(("running", "retrying"))
 
 
-class _StepSum(Struct):
+class StepSum(Struct):
     """One step's tasks, added up."""
 
     done: int = 0
@@ -36,7 +37,7 @@ class _StepSum(Struct):
         self.running += task.status in _RUNNING
         self.reused += task.reused
         if task.ended_us and task.started_us and not task.reused:
-            took_us = task.ended_us - task.started_us
+            took_us = max(0, task.ended_us - task.started_us)
             self.busy_us += took_us
             self.slowest_us = max(self.slowest_us, took_us)
 
@@ -46,15 +47,15 @@ class Summary(Struct):
 
     run: RunRecord
     status: str
-    steps: dict[str, _StepSum]
+    steps: dict[str, StepSum]
     first_failed: TaskRecord | None
 
     @classmethod
     def read(cls, reader: Reader, run: RunRecord) -> "Summary":
-        steps: dict[str, _StepSum] = {}
+        steps: dict[str, StepSum] = {}
         first: TaskRecord | None = None
         for task in reader.tasks(run.flow, run.run_id):
-            steps.setdefault(task.step, _StepSum()).add(task)
+            steps.setdefault(task.step, StepSum()).add(task)
             if task.status == "failed" and (
                 first is None or (task.ended_us or 0) < (first.ended_us or 0)
             ):
@@ -100,13 +101,14 @@ def _print(summary: Summary) -> None:
     end_us = run.ended_us or (now_us() if summary.status == "running" else None)
     took = f" in {times.duration(end_us - run.created_us)}" if end_us else ""
     print(f"{run.flow}/{run.run_id}  {summary.status}{took}")
-    print(f"  began {times.clock(run.created_us)[:-4]} by {run.user or 'nobody'} on {run.host}")
+    who = safe(f"{run.user or 'nobody'} on {run.host}")
+    print(f"  began {times.clock(run.created_us)[:-4]} by {who}")
     if run.origin_run_id:
-        print(f"  resumed {run.origin_run_id}")
+        print(f"  resumed {safe(run.origin_run_id)}")
     if run.tags:
-        print(f"  tags: {', '.join(run.tags)}")
+        print(f"  tags: {safe(', '.join(run.tags))}")
     if run.reason and summary.status != "failed":
-        print(f"  reason: {run.reason}")
+        print(f"  reason: {safe(run.reason)}")
     print()
     rows = (
         (

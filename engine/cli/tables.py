@@ -3,6 +3,8 @@
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 
+from engine.cli.escapes import safe
+
 _PAGE = 200  # rows whose widths are looked at together, so that a long list starts at once
 
 
@@ -20,7 +22,7 @@ def table(
     page: list[Sequence[str]] = []
     first = True
     for row in rows:
-        page.append(row)
+        page.append([safe(cell) for cell in row])
         if len(page) == _PAGE:
             yield from _lines(head if first else None, page, widths, width)
             page, first = [], False

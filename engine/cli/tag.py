@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 import click
 
+from engine.cli.escapes import safe
 from engine.cli.options import Session, session, verb
 from engine.cli.references import find_run
 from engine.client.reader import Reader
@@ -29,7 +30,7 @@ def _with_run(run: str | None, words: list[str], changes: Changes) -> None:
     if now.json:
         print(json.dumps({"schema": "aflow/tags/1", "run": pathspec, "tags": tags}))
     else:
-        print(f"{pathspec}: {', '.join(tags) or 'no tags'}")
+        print(f"{pathspec}: {safe(', '.join(tags)) or 'no tags'}")
 
 
 def _first(now: Session, words: list[str]) -> str:
@@ -97,7 +98,7 @@ def list_(run_id: str | None, words: tuple[str, ...], system: bool) -> None:
         print(json.dumps({"schema": "aflow/tags/1", **fields}))
     else:
         for tag in tags:
-            print(tag)
+            print(safe(tag))
 
 
 class _Actions(click.Group):

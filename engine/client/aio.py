@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from engine.client import sync
-from engine.client.awaited import Data, Lazy, paged
+from engine.client.awaited import Code, Data, Lazy, paged
 from engine.client.namespaces import (
     NamespaceMismatchError,
     default_metadata,
@@ -32,6 +32,7 @@ from engine.stores.threads import in_thread
 __all__ = [
     "ArtifactNotFoundError",
     "Client",
+    "Code",
     "DataArtifact",
     "Flow",
     "Metaflow",
@@ -173,9 +174,9 @@ class Run(Lazy[sync.Run]):
         return Data(self._read, lambda run: run.data)
 
     @property
-    def code(self) -> None:
-        """None: see engine.client.sync.Run.code."""
-        return
+    def code(self) -> Awaitable[Code | None]:
+        """The code that it was started with: see engine.client.sync.Run.code."""
+        return self._read(lambda run: Code(code) if (code := run.code) else None)
 
     @property
     def trigger(self) -> None:
@@ -402,9 +403,9 @@ class Task(Lazy[sync.Task]):
         return
 
     @property
-    def code(self) -> None:
-        """None: see engine.client.sync.Run.code."""
-        return
+    def code(self) -> Awaitable[Code | None]:
+        """The code that its run was started with."""
+        return self._read(lambda task: Code(code) if (code := task.code) else None)
 
 
 class DataArtifact(Lazy[sync.DataArtifact]):

@@ -19,6 +19,7 @@ from engine.scheduler.journal import (
     Seal,
     SucceededRecord,
     decode,
+    manifests_in,
 )
 from engine.stores.fsck import BlobCheck, Damage
 from engine.stores.journals import JournalReader, never_began, run_holder
@@ -49,12 +50,20 @@ class Audit:
         layout: the datastore.
         metadata: the database's file.
         read_data: hash every blob; see BlobCheck.
+        blobs: how blobs are looked at, if they do not lie in the layout.
     """
 
-    def __init__(self, layout: Layout, metadata: Path, *, read_data: bool = False) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        metadata: Path,
+        *,
+        read_data: bool = False,
+        blobs: BlobCheck | None = None,
+    ) -> None:
         self._layout = layout
         self._index = _Index(metadata, layout)
-        self._blobs = BlobCheck(layout.blob_directory(), read_data=read_data)
+        self._blobs = blobs or BlobCheck(layout.blob_directory(), read_data=read_data)
         self.runs = 0
 
     def damages(self) -> Iterator[Damage]:
@@ -116,8 +125,7 @@ class Audit:
                 record = decode(payload)
                 if isinstance(record, RunDoneRecord):
                     told.has_ended, told.seal = True, record.seal
-                packed = _manifest_of(record)
-                if packed is not None:
+                for packed in manifests_in(payload):
                     manifest = Manifest.unpack(packed)
                     _refuse_foreign(record, manifest, run)
                     yield from self._blobs.damages(manifest, name)
@@ -154,14 +162,6 @@ class Audit:
             problem = error.message
         if problem:
             yield Damage("damaged", name, f"{flow}/{run_id}", problem)
-
-
-def _manifest_of(record: object) -> bytes | None:
-    match record:
-        case RunBeganRecord(parameters=packed) | SucceededRecord(manifest=packed):
-            return packed
-        case _:
-            return None
 
 
 def _refuse_foreign(record: object, manifest: Manifest, run: tuple[str, str]) -> None:

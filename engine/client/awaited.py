@@ -2,8 +2,10 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from engine.client import code as sync_code
 from engine.client.objects import Located
 from engine.client.values import ArtifactNotFoundError, TaskData
 from engine.stores.threads import in_thread
@@ -93,3 +95,39 @@ class Data:
             return getattr(data, name)
 
         return self._read(load)
+
+
+class Code:
+    """The code of a run; what reads the package is awaited. See engine.client.code.Code."""
+
+    def __init__(self, code: sync_code.Code) -> None:
+        self._code = code
+        self.flow_name = code.flow_name
+        self.script_name = code.script_name
+        self.digest = code.digest
+        self.size = code.size
+        self.path = code.path
+        self.info = code.info
+
+    def __repr__(self) -> str:
+        return repr(self._code)
+
+    @property
+    def files(self) -> Awaitable[list[str]]:
+        return in_thread(lambda: self._code.files)
+
+    @property
+    def flowspec(self) -> Awaitable[str]:
+        return in_thread(lambda: self._code.flowspec)
+
+    async def sizes(self) -> dict[str, int]:
+        return await in_thread(self._code.sizes)
+
+    async def read(self, path: str) -> bytes:
+        return await in_thread(self._code.read, path)
+
+    async def data(self) -> bytes:
+        return await in_thread(self._code.data)
+
+    async def extract_to(self, directory: Path | str) -> Path:
+        return await in_thread(self._code.extract_to, directory)

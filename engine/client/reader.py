@@ -239,6 +239,10 @@ class Reader:
         """
         return load_entry(entry, self._blobs, allow_pickle=allow_pickle)
 
+    def blob_path(self, entry: Entry) -> str:
+        """The file that holds a value; empty for one inside its manifest."""
+        return self._blobs.path(entry.digest) if entry.digest else ""
+
     @staticmethod
     def failure(record: TaskRecord) -> Failure | None:
         """How a task failed, as text."""

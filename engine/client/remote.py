@@ -38,9 +38,11 @@ class RemoteReader(Reader):
             return open_replica(config, layout, LocalMetadata(metadata))
 
         def fetch(digest: str) -> None:
+            self._has_fetched = True
             portal.call(lambda replica: replica.downloads.fetch(digest))
 
         self._portal = portal = Portal(join)
+        self._has_fetched = False
         self._pulled: dict[tuple[str, ...], float] = {}
         self._datastore = config.datastore
         super().__init__(replace(layout, fetch=fetch), config)
@@ -121,6 +123,8 @@ class RemoteReader(Reader):
 
     def close(self) -> None:
         super().close()
+        if self._has_fetched:
+            self._portal.call(lambda replica: replica.trim())
         self._portal.close()
 
     def _journal(self, flow: str, run_id: str) -> JournalReader:

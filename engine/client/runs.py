@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
+from engine.client.code import Code, code_of
 from engine.client.namespaces import default_reader, get_namespace, in_namespace, tags_of
 from engine.client.objects import Located, instant
 from engine.client.reader import ENDED, Reader
@@ -198,9 +199,13 @@ class Run(Located):
         return task.data if task else None
 
     @property
-    def code(self) -> None:
-        """None: code is packaged when a step runs elsewhere, and local runs need no package."""
-        return
+    def code(self) -> Code | None:
+        """The code that it was started with.
+
+        None if there is no package of it: of a flow that was defined in a notebook, say, or whose
+        directory is too large. `aflow package info` tells the reason.
+        """
+        return code_of(self._reader, self._record.flow, self._record.run_id)
 
     @property
     def trigger(self) -> None:

@@ -6,6 +6,7 @@ Names and meanings are Metaflow's, but for these: `finished` is true of a run th
 step's tasks come in the order of their launch; and an exception is text, never an object.
 """
 
+from engine.client.code import Code
 from engine.client.namespaces import (
     NamespaceMismatchError,
     default_metadata,
@@ -26,6 +27,7 @@ __all__ = [
     "ArtifactNotFoundError",
     "Artifacts",
     "Client",
+    "Code",
     "DataArtifact",
     "Flow",
     "Metadata",

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from engine.client import lineage
+from engine.client.code import Code, code_of
 from engine.client.namespaces import tags_of
 from engine.client.objects import Located, instant
 from engine.client.reader import Reader
@@ -340,9 +341,9 @@ class Task(Located):
         return "dev"
 
     @property
-    def code(self) -> None:
-        """None: see Run.code."""
-        return
+    def code(self) -> Code | None:
+        """The code that its run was started with; None: see Run.code."""
+        return code_of(self._reader, self._place.flow, self._place.run or "")
 
     @property
     def environment_info(self) -> None:

@@ -17,7 +17,7 @@ from engine.stores.directory import BlobDirectory, digest_of
 from engine.stores.manifest import Entry, outline
 from engine.stores.packed import PackedList
 from engine.stores.remote.shipper import entries_of
-from engine.stores.remote.uploads import Uploads
+from engine.stores.remote.uploads import Uploads, Wanted
 from engine.stores.taskspec import CHANNEL_MAX_BYTES, Report, TaskSpec
 from engine.stores.threads import in_thread
 
@@ -75,7 +75,7 @@ class Commits:
             async with asyncio.TaskGroup() as group:
                 for entry in wanted:
                     digest = bytes.fromhex(entry.digest or "")
-                    group.create_task(self._uploads.ensure(digest, entry.identity))
+                    group.create_task(self._uploads.ensure(digest, Wanted(entry.identity)))
 
     def _sorted(self, manifest: bytes) -> tuple[set[bytes], list[Entry]]:
         """The digests that are in the store, for the task's inputs name them; and what is new."""

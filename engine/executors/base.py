@@ -15,6 +15,10 @@ OUT_OF_MEMORY = "out-of-memory"
 """The code of the failure of a job that wanted more memory than it was given."""
 
 
+KERNEL_HAD_NO_MEMORY = "the kernel ran out of memory"
+"""What the detail of an Exit by SIGKILL begins with, if that was why."""
+
+
 class ExitKind(StrEnum):
     """How a job's process ended."""
 

@@ -12,9 +12,8 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from engine.errors import Failure
-from engine.executors.base import OUT_OF_MEMORY, Exit, ExitKind
+from engine.executors.base import KERNEL_HAD_NO_MEMORY, OUT_OF_MEMORY, Exit, ExitKind
 from engine.executors.batch_states import SUCCEEDED, Seen
-from engine.executors.exits import KERNEL_HAD_NO_MEMORY
 
 HOST_LOST = "host-lost"
 IMAGE = "image"

@@ -5,9 +5,8 @@ import re
 import signal
 from pathlib import Path
 
-from engine.executors.base import Exit, ExitKind
+from engine.executors.base import KERNEL_HAD_NO_MEMORY, Exit, ExitKind
 
-KERNEL_HAD_NO_MEMORY = "the kernel ran out of memory"
 _OOM_KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 

@@ -1,9 +1,9 @@
 """Which files of a directory are a flow's code.
 
 Kept are regular files whose names end with one of the suffixes, and symbolic links to something
-that is kept. Left out are names that begin with a dot, virtual environments, what `.gitignore` and
-`.aflowignore` say, and links that lead out of the directory: nothing is read from elsewhere. The
-flow's own file is always kept.
+that is kept. Left out are names that begin with a dot, virtual environments, datastores, what
+`.gitignore` and `.aflowignore` say, and links that lead out of the directory: nothing is read from
+elsewhere. The flow's own file is always kept.
 
 A look costs one `scandir` per directory and one `stat` per file; no file is opened. What an earlier
 look decided (`Known`) is not decided again while the ignore files stand as they did, which spares
@@ -22,7 +22,8 @@ ENTRIES_MAX = 10_000
 """Names looked at, kept or not: about 20 ms. A home directory has more, a project has not."""
 
 _SKIPPED = frozenset(("__pycache__",))
-_VIRTUAL_ENVIRONMENT = "pyvenv.cfg"
+_NO_CODE = (frozenset(("pyvenv.cfg",)), frozenset(("format", "blobs", "runs")))
+"""What virtual environments and datastores hold, whatever they are called."""
 
 
 class Stamp(Struct, frozen=True):
@@ -143,8 +144,8 @@ class _Look:
                 hint="move the flow to a directory of its own, or name what is no code "
                 "in .aflowignore",
             )
-        # A virtual environment that the directory holds is left out; one that it is, is the user's.
-        return {} if folder and _VIRTUAL_ENVIRONMENT in names else names
+        # What the directory holds may be left out; what it is, is the user's choice.
+        return {} if folder and any(marks <= names.keys() for marks in _NO_CODE) else names
 
     def _rules_of(
         self, folder: str, names: Mapping[str, "os.DirEntry[str]"], rules: Rules

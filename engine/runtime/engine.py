@@ -19,6 +19,7 @@ from engine.config import Config
 from engine.errors import UsageError
 from engine.executors.zygote import Zygote
 from engine.flow.spec import FlowSpec
+from engine.runtime.clock import Clocks
 from engine.runtime.options import RunOptions
 from engine.runtime.result import FinishedRun
 from engine.runtime.run import Run
@@ -44,10 +45,12 @@ class Engine:
 
     Args:
         config: settings; by default those of the environment and the configuration files.
+        clocks: by default the machine's.
     """
 
-    def __init__(self, config: Config | None = None) -> None:
+    def __init__(self, config: Config | None = None, *, clocks: Clocks | None = None) -> None:
         self.config = config or configuration.load()
+        self._clocks = clocks or Clocks()
         self._stores: Stores | None = None
 
     async def __aenter__(self) -> Self:
@@ -93,10 +96,10 @@ class Engine:
         try:
             if self._stores is None:
                 self._stores = open_stores(self.config, create=True)
-            run = Run(flow, options or RunOptions(), self.config, self._stores)
+            run = Run(flow, options or RunOptions(), self.config, self._stores, self._clocks)
         except BaseException:
             if zygote is not None:
-                zygote.kill()
+                await asyncio.to_thread(zygote.kill)
             raise
         return await run.execute(observers, zygote)
 
@@ -187,9 +190,10 @@ class Engine:
             NotFoundError: there is no such run, or no datastore.
         """
         config = config or configuration.load()
+        options = _resuming(flow, run, keywords)
         stores = open_stores(config, create=False)
         try:
-            return await Run(flow, _resuming(flow, run, keywords), config, stores).plan()
+            return await Run(flow, options, config, stores, Clocks()).plan()
         finally:
             await stores.aclose()
 

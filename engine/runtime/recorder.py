@@ -5,14 +5,16 @@ by a moment, and a task that starts and ends within one batch costs one row, not
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import msgpack
 from msgspec.structs import replace
 
 from engine.errors import StoreError
+from engine.groups import unwrapped
 from engine.ids import TaskKey
+from engine.scheduler.driver import Driver
 from engine.scheduler.progress import (
     RunBegan,
     RunDone,
@@ -26,6 +28,8 @@ from engine.stores.metadata.base import MetadataStore, RunRecord, TaskRecord
 
 FLUSH_EVERY_S = 0.1
 LAST_TRIES = 3
+REFUSED_MAX_S = 30.0
+"""A disk may have room again after so long; beyond it the run ends, and says why."""
 WAITING_MAX = 100_000
 """Tasks and pieces of output that wait for a store that refuses them."""
 
@@ -48,6 +52,7 @@ class Recorder:
         self._tasks: dict[TaskKey, TaskRecord] = {}
         self._lines: list[TaskOutput] = []
         self._refusal: StoreError | None = None
+        self._refused_s = 0.0  # since when, by the loop's clock; 0 if nothing is refused
         self._wake = asyncio.Event()
         self._closing = asyncio.Event()
 
@@ -74,20 +79,34 @@ class Recorder:
         self._closing.set()
         self._wake.set()
 
-    async def run(self) -> None:
+    async def run(self, give_up: Callable[[str], object]) -> None:
         """Write batches, at most one every FLUSH_EVERY_S seconds, until closed.
 
         What is refused is tried again with the next batch, for a full disk may have room again; but
-        the first batch must be taken, and in the end all.
+        the first facts must be taken, and in the end all.
+
+        Args:
+            give_up: told why, once, if something cannot be written. The error is raised when
+                closed: until then the run's tasks end, and what can be written of that is.
 
         Raises:
             StoreError: the metadata store does not take a batch, or the log a line.
         """
+        try:
+            await self._write()
+        except StoreError as error:
+            give_up(f"the run could not be recorded: {error.message}")
+            await self._closing.wait()
+            with suppress(StoreError):
+                await self._flush()
+            raise
+
+    async def _write(self) -> None:
         await self._wake.wait()
         self._wake.clear()
-        await self._flush()
+        await self._flush_facts()
         while not self._closing.is_set():
-            with contextlib.suppress(TimeoutError):
+            with suppress(TimeoutError):
                 async with asyncio.timeout(FLUSH_EVERY_S):
                     await self._closing.wait()
             await self._wake.wait()
@@ -117,16 +136,27 @@ class Recorder:
         Raises:
             StoreError: to try again is of no use, or too much is waiting.
         """
+        now_s = asyncio.get_running_loop().time()
         try:
             await self._flush()
         except StoreError as error:
-            if not error.retryable or len(self._lines) + len(self._tasks) > WAITING_MAX:
+            self._refused_s = self._refused_s or now_s
+            is_long = now_s - self._refused_s > REFUSED_MAX_S
+            is_much = len(self._lines) + len(self._tasks) > WAITING_MAX
+            if not error.retryable or is_long or is_much:
                 raise
             self._wake.set()
             return False
+        self._refused_s = 0.0
         return True
 
     async def _flush(self) -> None:
+        await self._flush_facts()
+        self.flush_lines()
+        if self._refusal is not None:
+            raise self._refusal
+
+    async def _flush_facts(self) -> None:
         run = self._record if self._run_changed else None
         batch, self._tasks, self._run_changed = self._tasks, {}, False
         try:
@@ -135,13 +165,10 @@ class Recorder:
                 await self._store.put_tasks(list(batch.values()))
             if run:
                 await self._store.put_runs([run])
-        except StoreError:
+        except BaseException:  # a cancellation, too: what was not written is still due
             self._tasks = {**batch, **self._tasks}
             self._run_changed = self._run_changed or run is not None
             raise
-        self.flush_lines()
-        if self._refusal is not None:
-            raise self._refusal
 
     def _note_task(self, event: TaskLaunched | TaskDone | TaskAttemptFailed) -> None:
         key = event.task
@@ -181,3 +208,25 @@ class Recorder:
                     failure=msgpack.packb(event.failure.to_dict()),
                 )
         self._tasks[key] = record
+
+
+async def run_recorded(driver: Driver, recorder: Recorder) -> RunDone:
+    """Run to the end while `recorder`, one of the driver's observers, writes.
+
+    Raises:
+        StoreError: the journal, the log or the metadata store could not be written.
+        CancelledError: the caller was cancelled; by then the end is journaled and recorded.
+    """
+    with unwrapped():
+        async with asyncio.TaskGroup() as group:
+            recording = group.create_task(recorder.run(driver.cancel), name="recorder")
+            try:
+                return await driver.run()
+            finally:
+                recorder.close()
+                # A group whose body is cancelled cancels its tasks: the end would go unwritten.
+                try:
+                    await asyncio.wait({recording})
+                except asyncio.CancelledError:  # it came after the run's end, which is still due
+                    await asyncio.wait({recording})
+                    raise

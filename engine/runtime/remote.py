@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
+from engine.aws.cloudwatch import container_log
 from engine.aws.rates import bucket_of
 from engine.aws.sessions import AwsSession
 from engine.config import Config
@@ -32,7 +33,6 @@ from engine.flow.spec import FlowSpec
 from engine.package.bundle import suffixes_of
 from engine.package.runtime import python_tag
 from engine.runtime.batch_needs import Queues, batch_steps, more_memory, needs_of
-from engine.runtime.cloudwatch import container_log
 from engine.runtime.code import PACKAGE, code_of, source_of
 from engine.runtime.earlier import Earlier
 from engine.runtime.options import RunOptions
@@ -44,7 +44,7 @@ from engine.stores.manifest import Entries
 from engine.stores.remote.parcels import Boot
 from engine.stores.remote.replica import Replica
 from engine.stores.remote.shipper import Shipper
-from engine.stores.remote.uploads import Uploads
+from engine.stores.remote.uploads import Uploads, Wanted
 from engine.stores.threads import in_thread
 from engine.worker.loader import target_of
 from engine.worker.main import program_of
@@ -168,7 +168,7 @@ async def hybrid(
 async def _upload_code(boot: Boot, uploads: Uploads) -> None:
     entry = unpack_entry(boot.code)
     if entry.digest is not None:
-        await uploads.ensure(bytes.fromhex(entry.digest), entry.identity)
+        await uploads.ensure(bytes.fromhex(entry.digest), Wanted(entry.identity))
 
 
 async def _variables(replica: Replica, session: AwsSession, config: Config) -> dict[str, str]:

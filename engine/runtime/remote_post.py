@@ -28,7 +28,7 @@ from engine.stores.remote.parcels import (
     words_prefix,
 )
 from engine.stores.remote.shipper import entries_of
-from engine.stores.remote.uploads import Uploads
+from engine.stores.remote.uploads import Uploads, Wanted
 from engine.stores.taskspec import Report, TaskSpec
 from engine.stores.threads import in_thread
 
@@ -82,7 +82,7 @@ class RemotePost:
         with unwrapped():
             async with asyncio.TaskGroup() as group:
                 for digest in bundles:
-                    group.create_task(self._uploads.ensure(bytes.fromhex(digest)))
+                    group.create_task(self._uploads.ensure(bytes.fromhex(digest), Wanted()))
         await self._blobs.put(key, (data,))
         return {**self._variables, "AFLOWJOB_PARCEL": key}
 

@@ -15,9 +15,8 @@ from engine import config as configuration
 from engine.config import Config
 from engine.errors import UsageError
 from engine.executors.base import Executor
-from engine.executors.local import LocalExecutor
+from engine.executors.local import LocalExecutor, LocalExecutorConfig
 from engine.executors.zygote import Zygote
-from engine.flow.decorators.batch import Batch
 from engine.flow.decorators.environment import Environment
 from engine.flow.decorators.resources import Resources
 from engine.flow.decorators.specs import Decorators, attach
@@ -25,11 +24,15 @@ from engine.flow.graph import Graph
 from engine.flow.lint import graph_of
 from engine.flow.parameters import ParameterContext, constants_of, resolve
 from engine.flow.spec import FlowSpec
-from engine.groups import unwrapped
-from engine.ids import new_run_id
+from engine.ids import new_run_id, next_run_us
+from engine.package.bundle import suffixes_of
+from engine.runtime.clock import Clocks
+from engine.runtime.code import code_of
+from engine.runtime.inclusion import PARAMETERS_STEP, save_parameters
 from engine.runtime.options import RunOptions, RunSettings
 from engine.runtime.origin import Origin, find_origin
-from engine.runtime.recorder import Recorder
+from engine.runtime.places import executor_of, remote_part
+from engine.runtime.recorder import Recorder, run_recorded
 from engine.runtime.result import FinishedRun
 from engine.runtime.stores import Stores
 from engine.scheduler.driver import Driver, DriverParts
@@ -45,25 +48,18 @@ from engine.scheduler.progress import (
     TaskDone,
     TaskOutput,
 )
-from engine.stores.artifacts import save_values
 from engine.stores.gate import entered
 from engine.stores.journals import JournalReader, JournalWriter
 from engine.stores.leases import Lease
 from engine.stores.logs import LogBatch, LogWriter
-from engine.stores.manifest import Manifest
+from engine.stores.manifest import Entry, Manifest
 from engine.stores.metadata.tags import merged_tags
-from engine.worker.loader import adopt_main, refuse_while_loading, target_of
+from engine.stores.threads import in_thread
+from engine.worker.loader import adopt_main, refuse_while_loading
 
 if TYPE_CHECKING:
     from engine.runtime.remote import RemoteRun
     from engine.runtime.shipping import Beside
-
-PARAMETERS_STEP = "_parameters"
-
-
-def now_us() -> int:
-    """Microseconds since 1970, UTC."""
-    return time.time_ns() // 1000
 
 
 class _Folder(Struct, frozen=True):
@@ -85,7 +81,12 @@ class Run:
     """
 
     def __init__(
-        self, flow: type[FlowSpec], options: RunOptions, config: Config, stores: Stores
+        self,
+        flow: type[FlowSpec],
+        options: RunOptions,
+        config: Config,
+        stores: Stores,
+        clocks: Clocks,
     ) -> None:
         refuse_while_loading()
         if flow.__module__ == "__main__":
@@ -98,8 +99,12 @@ class Run:
         self._tags = merged_tags((), options.tags, ())
         self._decorators = attach(flow, options.decorators)
         self._graph = graph_of(flow, self._decorators)
+        known = stores.layout.run_ids(self._graph.flow)
+        self._created_us = next_run_us(clocks.wall(), known)
+        self._clock = clocks.steady(self._created_us)
         self._end: TaskDone | None = None
         self._remote: RemoteRun | None = None
+        self._note: str | None = None
 
     async def execute(self, observers: tuple[Observer, ...], zygote: Zygote | None) -> FinishedRun:
         """Run to the end; cancelled, first end everything that was started."""
@@ -111,14 +116,18 @@ class Run:
                 runs = str(self._stores.layout.root / "runs")
                 await gate.enter_async_context(entered(runs))
                 origin = await self._find_origin()
-                parameters = origin.parameters if origin else self._resolve_parameters()
-                self._remote = await remote.enter_async_context(self._remotely(origin))
+                # Before there is a run: a file that cannot be included leaves none behind.
+                parameters = origin.parameters if origin else await self._save_parameters()
+                parts = self._options, self._config, self._stores, self._decorators
+                before = origin.run_id if origin else None
+                part = remote_part(self._flow, *parts, before)
+                self._remote = await remote.enter_async_context(part)
                 zygote = zygote or self._spawn()
-                executor = LocalExecutor(zygote)
+                executor = LocalExecutor(zygote, LocalExecutorConfig(clock=self._clock))
                 with ExitStack() as stack:
                     folder = self._open_folder(stack)
                     await gate.aclose()
-                    began = self._began(folder, parameters, origin)
+                    began = await self._began(folder, parameters, origin)
                     if origin is not None:
                         for observer in observers:
                             observer(origin.plan)
@@ -130,19 +139,7 @@ class Run:
             if executor is not None:
                 await executor.aclose()
             elif zygote is not None:
-                zygote.kill()
-
-    @asynccontextmanager
-    async def _remotely(self, origin: Origin | None) -> AsyncIterator["RemoteRun | None"]:
-        """Prepare the steps that run in AWS Batch, if any do."""
-        if not any(d.name == Batch.name for ds in self._decorators.values() for d in ds):
-            yield None
-            return
-        from engine.runtime.remote import remote_run  # noqa: PLC0415  # most runs are local
-
-        parts = self._options, self._config, self._stores, self._decorators
-        async with remote_run(self._flow, *parts) as remote:
-            yield replace(remote, origin=origin.run_id if origin else None)
+                await asyncio.to_thread(zygote.kill)
 
     def _spawn(self) -> Zygote:
         # The command line has forked its own, and has no use for all that a worker imports.
@@ -163,25 +160,32 @@ class Run:
         origin.close()
         return origin.plan
 
+    def _notes(self) -> tuple[str, ...]:
+        return () if self._note is None else (self._note,)
+
     async def _find_origin(self) -> Origin | None:
         options = self._options
         if options.resume is None:
             return None
         return await find_origin(self._stores, self._graph, options.resume, options.resume_step)
 
-    def _resolve_parameters(self) -> Mapping[str, Any]:  # Any: of the parameters' types
+    async def _save_parameters(self) -> Mapping[str, Entry]:
         context = ParameterContext(user_name=self._config.username, ds_type="local")
         environ = configuration.parameter_variables()
         values = resolve(self._flow, self._options.parameters, environ, context=context)
-        return {**constants_of(self._flow), **values}
+        return await in_thread(
+            save_parameters, {**constants_of(self._flow), **values}, self._stores.blobs
+        )
 
     def _open_folder(self, stack: ExitStack) -> _Folder:
         """Choose the run's id, make its directory, take its lease and open its files."""
         layout, flow = self._stores.layout, self._graph.flow
         layout.sweep()
-        created_us = now_us()
+        created_us = self._created_us
         run_id = new_run_id(created_us // 1000, int.from_bytes(os.urandom(4), "big"))
         layout.create_run(flow, run_id)
+        if self._stores.replica is not None:
+            self._stores.replica.mark_unshipped(flow, run_id)
         lease = Lease.acquire(
             str(layout.lock(flow, run_id)), run=f"{flow}/{run_id}", since_us=created_us
         )
@@ -198,14 +202,17 @@ class Run:
             self._options.run_id_file.write_text(run_id)
         return _Folder(run_id, created_us, journal, reader, log)
 
-    def _began(
-        self, folder: _Folder, parameters: bytes | Mapping[str, Any], origin: Origin | None
+    async def _began(
+        self, folder: _Folder, parameters: bytes | Mapping[str, Entry], origin: Origin | None
     ) -> RunBeganRecord:
         flow = self._graph.flow
         if not isinstance(parameters, bytes):
-            entries = save_values(parameters, self._stores.blobs, step=PARAMETERS_STEP)
-            manifest = Manifest(flow, folder.run_id, PARAMETERS_STEP, "0", 0, entries)
+            manifest = Manifest(flow, folder.run_id, PARAMETERS_STEP, "0", 0, parameters)
             parameters = manifest.pack()
+        suffixes = suffixes_of(self._config.package_suffixes)
+        code, self._note = await in_thread(
+            code_of, self._flow, folder.run_id, self._stores, suffixes, now_ns=time.time_ns()
+        )
         return RunBeganRecord(
             at_us=folder.created_us,
             flow=flow,
@@ -215,7 +222,7 @@ class Run:
             host=socket.gethostname(),
             tags=self._tags,
             origin_run_id=origin.run_id if origin else None,
-            code={"target": target_of(self._flow)},
+            code=code,
             graph=_plain(self._graph),
             slots=self._settings.max_workers,
             on_failure=self._settings.on_failure,
@@ -232,25 +239,11 @@ class Run:
     ) -> RunDone:
         async with (
             self._beside(folder, began) as beside,
-            self._executors(local, folder, beside) as executor,
+            executor_of(local, self._remote, beside, folder.run_id, folder.journal) as executor,
         ):
             broker = beside.broker if beside else None
             observers = (beside.observe, *observers) if beside else observers
             return await self._driven(folder, began, executor, origin, observers, broker=broker)
-
-    @asynccontextmanager
-    async def _executors(
-        self, local: LocalExecutor, folder: _Folder, beside: "Beside | None"
-    ) -> AsyncIterator[Executor]:
-        """What runs the tasks: this machine, and AWS Batch if a step is to run there."""
-        if self._remote is None or beside is None:
-            yield local
-            return
-        from engine.runtime.remote import hybrid  # noqa: PLC0415  # most runs are local
-
-        shipper, journal = beside.shipper, folder.journal
-        async with hybrid(local, self._remote, folder.run_id, shipper, journal) as executor:
-            yield executor
 
     @asynccontextmanager
     async def _beside(
@@ -304,25 +297,16 @@ class Run:
                     self._graph, self._facts(began, broker), folder.reader, self._put_blob
                 ),
                 began=began,
-                clock=now_us,
+                clock=self._clock,
                 get_blob=self._get_blob,
                 observers=(recorder.observe, self._watch, *observers),
                 memo=origin.memo if origin else None,
                 seal=seal,
                 sync=folder.journal.sync if self._config.durability == "power" else None,
-                warnings=origin.warnings() if origin else (),
+                warnings=(*(origin.warnings() if origin else ()), *self._notes()),
             )
         )
-        with unwrapped():
-            async with asyncio.TaskGroup() as group:
-                name = f"recorder of {began.run_id}"
-                recording = group.create_task(recorder.run(), name=name)
-                try:
-                    return await driver.run()
-                finally:
-                    recorder.close()
-                    # A group whose body is cancelled cancels its tasks: the end would go unwritten.
-                    await asyncio.wait({recording})
+        return await run_recorded(driver, recorder)
 
     def _facts(self, began: RunBeganRecord, broker: str | None) -> RunFacts:
         return RunFacts(

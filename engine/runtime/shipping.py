@@ -17,6 +17,7 @@ from engine.groups import unwrapped
 from engine.scheduler.progress import Observer, RunDone, RunEvent
 from engine.stores.metadata.base import RunRecord
 from engine.stores.remote.broker import broker
+from engine.stores.remote.cache import mark_shipped
 from engine.stores.remote.replica import Replica
 from engine.stores.remote.shipper import Growing, Shipment, Shipper
 from engine.stores.remote.standing import Heartbeat
@@ -79,6 +80,8 @@ async def shipped(
                 beating.cancel()
                 if shipping.done() and not shipping.cancelled() and not shipping.exception():
                     await heart.end(last.record)
+                    mark_shipped(replica.layout, record.flow, record.run_id)
+                    await replica.trim()
 
 
 @contextmanager

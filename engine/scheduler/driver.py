@@ -42,12 +42,12 @@ from engine.scheduler.journal import (
     Seal,
     SucceededRecord,
 )
-from engine.scheduler.ledger import Clock, Ledger, done_record
+from engine.scheduler.ledger import Clock, Ledger, began_event, done_record
 from engine.scheduler.machine import Scheduler
 from engine.scheduler.memo import Memo
+from engine.scheduler.outcomes import refusal
 from engine.scheduler.progress import (
     Observer,
-    RunBegan,
     RunDone,
     TaskAttemptFailed,
     TaskDone,
@@ -104,8 +104,7 @@ class Driver:
         self._flights = Flights(parts.get_blob)
         self._timers: dict[tuple[TaskKey, int], asyncio.TimerHandle] = {}
         self._failure: Failure | None = None
-        self._is_interrupted = False
-        self._cancelled = "by the caller"
+        self._is_interrupted, self._cancelled = False, "by the caller"
         self._done: RunDone | None = None
         self._broken: Exception | None = None
 
@@ -163,8 +162,7 @@ class Driver:
         try:
             began = self._parts.began
             parameters = self._ledger.record(began)
-            run = began.flow, began.run_id, began.at_us, began.origin_run_id
-            self._ledger.emit(RunBegan(*run, warnings=self._parts.warnings))
+            self._ledger.emit(began_event(began, self._parts.warnings))
             await self._settle([RunStarted(parameters)])
             while self._done is None:
                 await self._settle(await self._receive())
@@ -292,7 +290,7 @@ class Driver:
             return Failure(TaskFailedError.code, "the worker reported another task's result")
         objection = self._scheduler.objection(task.step, head.transition)
         if objection is not None:
-            return Failure(TaskFailedError.code, objection, retryable=False)
+            return refusal(objection, is_limit=self._scheduler.is_too_wide(head.transition))
         return head
 
     # -- commands ------------------------------------------------------------------------------
@@ -327,8 +325,8 @@ class Driver:
         found = self._parts.memo.take(launch.task, launch.inputs)
         if found is None:
             return None
-        times = found.started_us, found.ended_us
-        ended = Ended(launch.task, launch.attempt, *times, found.manifest, reused=True)
+        at = launch.task, launch.attempt, found.started_us, found.ended_us
+        ended = Ended(*at, found.manifest, reused=True)
         head = self._read_commit(ended, found.manifest)
         # The flow may have been edited since: what leads elsewhere now is done again.
         return replace(ended, head=head) if isinstance(head, Outline) else None
@@ -347,9 +345,8 @@ class Driver:
                 await self._parts.executor.cancel(names, reason=reason)
         except Exception as error:  # noqa: BLE001 - any failure of a plugin ends the run, cleanly
             return [*news, _lost(error)]
-        now_us = self._ledger.now_us()
         for launch in launched:
-            self._ledger.emit(TaskLaunched(launch.task, launch.attempt, now_us))
+            self._ledger.emit(TaskLaunched(launch.task, launch.attempt, self._ledger.now_us()))
         return news
 
     async def _make_jobs(

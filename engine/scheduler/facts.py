@@ -1,5 +1,7 @@
 """What a journal's frames say to metadata, to collections and to uploads. Pure."""
 
+from collections.abc import Sequence
+
 import msgpack
 
 from engine.scheduler.journal import (
@@ -11,6 +13,7 @@ from engine.scheduler.journal import (
 )
 from engine.stores.manifest import outline
 from engine.stores.metadata.base import Fact, RunEnd, RunRecord, TaskRecord
+from engine.stores.remote.named import There
 
 
 def fact_of(offset: int, payload: bytes) -> Fact | None:
@@ -47,26 +50,17 @@ def record_of(began: RunBeganRecord) -> RunRecord:
     )
 
 
-def manifest_in(payload: bytes) -> bytes | None:
-    """The packed manifest in a journal's frame, if there is one: what it names is needed."""
+def named_in(payload: bytes) -> Sequence[tuple[bytes, There]]:
+    """As `journal.manifests_in`; each with what is known of where its blobs are."""
     match decode(payload):
-        case RunBeganRecord(parameters=parameters):
-            return parameters
-        case SucceededRecord(manifest=manifest):
-            return manifest
-        case _:
-            return None
-
-
-def named_in(payload: bytes) -> tuple[bytes, bool] | None:
-    """As `manifest_in`, and whether another run that was committed names the same already."""
-    match decode(payload):
-        case RunBeganRecord(parameters=parameters, origin_run_id=origin):
-            return parameters, origin is not None
+        case RunBeganRecord(parameters=parameters, code=code, origin_run_id=origin):
+            package = code.get("package")
+            packages = [(package, There.LIKELY)] if package else []
+            return [(parameters, There.CERTAIN if origin else There.UNKNOWN), *packages]
         case SucceededRecord(manifest=manifest, reused=reused):
-            return manifest, reused
+            return [(manifest, There.CERTAIN if reused else There.UNKNOWN)]
         case _:
-            return None
+            return ()
 
 
 def _task_of(record: SucceededRecord | FailedRecord, status: str, result: int | None) -> TaskRecord:

@@ -87,4 +87,6 @@ class Flights:
                 outcome = Failure.from_error(error)
         if isinstance(outcome, Failure) and flight.tail and not outcome.log_tail:
             outcome = outcome.with_log_tail(tuple(flight.tail))
-        return Ended(flight.task, flight.attempt, ended.started_us, ended.ended_us, outcome)
+        # The clock of whoever ran it may have been set back meanwhile.
+        ended_us = max(ended.started_us, ended.ended_us)
+        return Ended(flight.task, flight.attempt, ended.started_us, ended_us, outcome)

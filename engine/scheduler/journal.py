@@ -65,9 +65,10 @@ class JournalReader(Protocol):
 class RunBeganRecord(Struct, frozen=True):
     """The first frame. `parameters` is the packed manifest of the run's parameters and constants.
 
-    `code` and `graph` are plain values for people and tools; `slots` and `on_failure` are what the
-    machine was made with, so that a replay can make the same one; `rerun` are the steps that it was
-    told to do again, whatever its origin had of them.
+    `code` says where the flow was found, and holds the packed manifest of its code's package, if
+    there is one. `graph` is a plain value for people and tools; `slots` and `on_failure` are what
+    the machine was made with, so that a replay can make the same one; `rerun` are the steps that
+    it was told to do again, whatever its origin had of them.
     """
 
     at_us: int
@@ -220,6 +221,21 @@ def glance(payload: bytes) -> Glance:
         raise StoreError("a journal's record cannot be read: it is damaged")
     key = TaskKey(wire.key.step, wire.key.frames, wire.key.visit) if wire.key else None
     return Glance(wire.k, key, wire.m, wire.r)
+
+
+def manifests_in(payload: bytes) -> tuple[bytes, ...]:
+    """The packed manifests in a journal's payload: all that it says of blobs.
+
+    Raises:
+        StoreError: it is damaged, or of a later version.
+    """
+    match decode(payload):
+        case RunBeganRecord(parameters=parameters, code=code):
+            package = code.get("package")
+            return (parameters, package) if package else (parameters,)
+        case SucceededRecord(manifest=manifest):
+            return (manifest,)
+    return ()
 
 
 def events(frames: Frames) -> Iterator[Event]:

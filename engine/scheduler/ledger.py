@@ -7,8 +7,15 @@ from contextlib import suppress
 from msgspec.structs import replace
 
 from engine.scheduler.events import ResultRef
-from engine.scheduler.journal import JournalWriter, Record, RunDoneRecord, Seal, encode
-from engine.scheduler.progress import Observer, RunDone, RunEvent
+from engine.scheduler.journal import (
+    JournalWriter,
+    Record,
+    RunBeganRecord,
+    RunDoneRecord,
+    Seal,
+    encode,
+)
+from engine.scheduler.progress import Observer, RunBegan, RunDone, RunEvent
 
 Clock = Callable[[], int]
 """Microseconds since 1970, UTC."""
@@ -40,10 +47,13 @@ class Ledger:
         self.now_us = clock
         self._sync = sync
         self._waiting: list[RunEvent] = []
+        self._has_begun = False
 
     def record(self, record: Record) -> ResultRef:
         """Append a record and return where it lies."""
-        return ResultRef(self._journal.append(encode(record)))
+        at = ResultRef(self._journal.append(encode(record)))
+        self._has_begun = True
+        return at
 
     def emit(self, event: RunEvent) -> None:
         """Tell the observers, now or with the next `settle`."""
@@ -64,9 +74,15 @@ class Ledger:
                 observer(event)
 
     def close_anyhow(self, done: RunDone) -> None:
-        """Write and tell the end as far as can be: the journal or an observer may be broken."""
+        """Write and tell the end as far as can be: the journal or an observer may be broken.
+
+        A journal that has no beginning, for there was no room for it, gets no end.
+        """
         try:
-            self.record(done_record(done))
+            if self._has_begun:
+                self.record(done_record(done))
+            else:
+                done = replace(done, is_journaled=False)
             if self._sync is not None:
                 self._sync()
         except Exception:  # noqa: BLE001 - the error that broke the run is the one to be raised
@@ -76,6 +92,11 @@ class Ledger:
             for observer in self._observers:
                 with suppress(Exception):
                     observer(event)
+
+
+def began_event(began: RunBeganRecord, warnings: tuple[str, ...]) -> RunBegan:
+    """What observers hear of a run's first frame."""
+    return RunBegan(began.flow, began.run_id, began.at_us, began.origin_run_id, warnings)
 
 
 def done_record(done: RunDone, seal: Seal | None = None) -> RunDoneRecord:

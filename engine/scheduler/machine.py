@@ -139,6 +139,10 @@ class Scheduler:
         """Say what is wrong with where a task of `step` wants to go, or None."""
         return _objection(self._graph[step], transition, self._max_splits)
 
+    def is_too_wide(self, transition: Transition) -> bool:
+        """Whether a foreach has more items than one may."""
+        return self._max_splits is not None and (transition.fanout or 0) > self._max_splits
+
     def handle(self, event: Event) -> list[Command]:
         """Take one event and return the commands that follow from it, in order.
 

@@ -6,7 +6,15 @@ an exit handler has done its work, and all its blobs were written before it spok
 
 import signal
 
-from engine.errors import Failure, TaskCancelledError, TaskError, TaskLostError, TaskTimedOutError
+from engine.errors import (
+    Failure,
+    LimitExceededError,
+    TaskCancelledError,
+    TaskError,
+    TaskFailedError,
+    TaskLostError,
+    TaskTimedOutError,
+)
 from engine.executors.base import Exit, ExitKind, JobEnded
 from engine.stores.taskspec import Report
 
@@ -61,6 +69,19 @@ def failure_of(exit: Exit) -> Failure:
             message = f"the process exited with code {exit.code} before it reported a result"
             hint = "os._exit() ends a task without a result" if exit.kind is ExitKind.CODE else ""
     return _failure(TaskLostError, message, hint, exit.detail)
+
+
+def refusal(objection: str, *, is_limit: bool) -> Failure:
+    """The failure of an attempt whose result the flow cannot go on from.
+
+    Args:
+        objection: why it cannot.
+        is_limit: whether it could, were a foreach allowed to be wider.
+    """
+    if not is_limit:
+        return Failure(TaskFailedError.code, objection, retryable=False)
+    hint = "--max-num-splits N lets it through, if it is meant"
+    return Failure(LimitExceededError.code, objection, hint=hint, retryable=False)
 
 
 def tail_line(text: str) -> str:

@@ -4,12 +4,12 @@ Small values lie inside the manifest, larger ones are blobs. Synchronous, for th
 readers of a local directory; artifact_store.py does the same over any BlobStore.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgpack
 
 from engine.errors import BlobCorruptError, StoreError
-from engine.stores.codecs import compress, decompress
+from engine.stores.codecs import CODEC_MAX_BYTES, compress, decompress
 from engine.stores.directory import BlobDirectory, digest_of
 from engine.stores.manifest import Entry
 from engine.stores.packed import PackedList, pack_list
@@ -22,7 +22,11 @@ INLINE_MANIFEST_MAX = 8 * 1024
 INLINE_ITEM_MAX = 64 * 1024
 """A larger item of a foreach is a blob of its own: mapped by its child, and not copied here."""
 
+CONTENT_IN_MEMORY_MAX = CODEC_MAX_BYTES
+"""A larger file is stored as it is read, uncompressed."""
+
 PACKED = "packed"
+_PREVIEWED_BYTES = 4096
 
 
 # -- saving -------------------------------------------------------------------------------------
@@ -51,6 +55,57 @@ def save_values(
             room -= done.size_bytes
         entries[name] = _store(done, value, directory, is_inline=is_inline)
     return entries
+
+
+def save_content(
+    chunks: Iterable[bytes], directory: BlobDirectory, *, encoding: str | None
+) -> Entry:
+    """Store what a file holds: a value that is text in `encoding`, or bytes if that is None.
+
+    Args:
+        chunks: the content, in order; of more than CONTENT_IN_MEMORY_MAX it is never held whole.
+        directory: where a blob goes.
+        encoding: of the text, which the caller has checked.
+
+    Raises:
+        StoreAccessError: the directory takes no more. And what `chunks` raise.
+    """
+    serializer, meta = ("text", {"encoding": encoding}) if encoding else ("bytes", {})
+    rest = iter(chunks)
+    head: list[bytes] = []
+    size = 0
+    while size <= CONTENT_IN_MEMORY_MAX and (chunk := next(rest, b"")):
+        head.append(chunk)
+        size += len(chunk)
+    start = b"".join(head)[:_PREVIEWED_BYTES]
+    shown: object = start.decode(encoding, "ignore") if encoding else start
+    if size <= CONTENT_IN_MEMORY_MAX:
+        data = b"".join(head)
+        done = Serialized(serializer, (data,), size, meta)
+        return _store(done, shown, directory, is_inline=size <= INLINE_VALUE_MAX)
+    sizes: list[int] = []
+    digest, identity = directory.write_chunks(_measured(head, rest, sizes))
+    return Entry(
+        serializer=serializer,
+        type=type_name(shown),
+        size_bytes=sum(sizes),
+        sha=digest,
+        digest=digest,
+        meta=meta,
+        identity=identity,
+        preview=preview(shown, size),
+    )
+
+
+def _measured(head: list[bytes], rest: Iterator[bytes], sizes: list[int]) -> Iterator[bytes]:
+    """Yield `head` and `rest`, letting go of what was yielded, and note the sizes."""
+    head.reverse()
+    while head:
+        sizes.append(len(head[-1]))
+        yield head.pop()
+    for chunk in rest:
+        sizes.append(len(chunk))
+        yield chunk
 
 
 def pack_items(

@@ -17,7 +17,7 @@ class BlobInfo(Struct, frozen=True):
 
 
 class BlobStore(Protocol):
-    """Laws, checked for every store by `engine.testing.store_contract.BlobStoreContract`:
+    """Laws, checked for every store by `engine.testing.blob_contract.BlobStoreContract`:
 
     1. a get after a put returns equal bytes; a reader sees a whole blob or none;
     2. of many `if_absent` writers of one key exactly one gets True;

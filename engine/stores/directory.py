@@ -15,7 +15,7 @@ import os
 import resource
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Self
 
@@ -281,6 +281,28 @@ class BlobDirectory:
             raise BlobCorruptError(digest, expected=digest, actual=found)
         return self._keep(fd, name, digest)
 
+    def write_chunks(self, chunks: Iterable[Buffer]) -> tuple[str, FileIdentity]:
+        """Store the concatenation of `chunks`, of which one at a time is in memory.
+
+        Raises:
+            StoreAccessError: as `write`; what `chunks` raise is passed on. Nothing is left behind.
+        """
+        hasher = blake3()
+        size = 0
+        try:
+            with new_file(self._temporary) as (fd, name):
+                for chunk in chunks:
+                    (view,) = byte_views([chunk])
+                    hasher.update(view)
+                    _write_block(fd, view)
+                    size += view.nbytes
+                digest = hasher.hexdigest()
+                if found := self._find(digest, size):
+                    return digest, found
+                return digest, self._keep(fd, name, digest)
+        except OSError as error:
+            raise access_error(error, self.root, "write to", size) from error
+
     def _keep(self, fd: int, name: str, digest: str) -> FileIdentity:
         """Give a written file its lasting name."""
         if self._power:
@@ -400,10 +422,8 @@ class BlobDirectory:
     @contextmanager
     def _open(self, digest: str) -> Iterator[int]:
         path = self.path(digest)
-        if self._fetch is not None and not os.path.exists(path):
-            self._fetch(digest)
         try:
-            fd = os.open(path, _OPEN_READ)
+            fd = self._open_fd(digest, path)
         except FileNotFoundError as error:
             raise BlobNotFoundError(digest) from error
         except OSError as error:
@@ -414,6 +434,15 @@ class BlobDirectory:
             raise access_error(error, path, "read") from error
         finally:
             os.close(fd)
+
+    def _open_fd(self, digest: str, path: str) -> int:
+        try:
+            return os.open(path, _OPEN_READ)
+        except FileNotFoundError:
+            if self._fetch is None:
+                raise
+        self._fetch(digest)
+        return os.open(path, _OPEN_READ)
 
     def _read_checked(self, fd: int, digest: str) -> bytearray:
         size = os.fstat(fd).st_size

@@ -51,9 +51,9 @@ BATCH = 500
 _DELETED = ".deleted-"
 _PAUSE_S = 0.01  # between batches: longer than a run that waits at the gate looks away
 
-ManifestIn = Callable[[bytes], bytes | None]
-"""A journal's payload to the packed manifest in it, if one is. The scheduler, which stands above
-the stores, knows what a payload means."""
+ManifestsIn = Callable[[bytes], Sequence[bytes]]
+"""A journal's payload to the packed manifests in it. The scheduler, which stands above the stores,
+knows what a payload means."""
 
 
 class RunName(Struct, frozen=True, order=True):
@@ -94,7 +94,7 @@ class Request(Struct, frozen=True):
     `grace_us` at `now_us`, or was referred to by one of `runs`.
     """
 
-    manifest_in: ManifestIn
+    manifests_in: ManifestsIn
     now_us: int
     grace_us: int
     runs: Sequence[RunName] = ()
@@ -105,6 +105,7 @@ class Request(Struct, frozen=True):
 class Collected(Struct):
     """What was removed, or with `is_dry_run` would be.
 
+    `uploads` in parts had been left unfinished; they are of object stores.
     `alive` runs kept every blob in its place; so did `unreadable` journals, and `began`, a run that
     began meanwhile, those that were left. `record_bytes` are of the journals and logs of `runs`.
     """
@@ -113,6 +114,7 @@ class Collected(Struct):
     record_bytes: int = 0
     blobs: int = 0
     blob_bytes: int = 0
+    uploads: int = 0
     alive: Sequence[Alive] = ()
     unreadable: dict[str, str] = field(default_factory=dict)
     began: RunName | None = None
@@ -138,7 +140,7 @@ def collect(layout: Layout, request: Request) -> Collected:
     done = Collected(alive=standing.alive)
     theirs = _delete(layout, request, done)
     kept = standing.runs - set(request.runs)
-    needed = _mark(layout, sorted(kept), request.manifest_in, done)
+    needed = mark(layout, sorted(kept), request.manifests_in, done)
     before_us = request.now_us - request.grace_us
     rubbish = (
         file
@@ -186,7 +188,7 @@ def delete_run(layout: Layout, run: RunName) -> None:
         raise access_error(error, str(folder), "delete") from error
 
 
-def digests_of(layout: Layout, run: RunName, manifest_in: ManifestIn) -> set[bytes]:
+def digests_of(layout: Layout, run: RunName, manifests_in: ManifestsIn) -> set[bytes]:
     """The digests of all blobs that a run's journal refers to, each as 32 bytes.
 
     Raises:
@@ -197,7 +199,7 @@ def digests_of(layout: Layout, run: RunName, manifest_in: ManifestIn) -> set[byt
     found: set[bytes] = set()
     with JournalReader(str(layout.journal(run.flow, run.run_id))) as journal:
         for _, payload in journal.scan():
-            if packed := manifest_in(payload):
+            for packed in manifests_in(payload):
                 manifest = Manifest.unpack(packed)
                 for entry in manifest.artifacts.values():
                     _add(entry, directory, found)
@@ -262,7 +264,7 @@ def _delete(layout: Layout, request: Request, done: Collected) -> frozenset[byte
         done.runs.append(run)
         done.record_bytes += record_bytes(layout, run)
         with suppress(StoreError):  # a damaged run can be deleted; its blobs go with the others
-            theirs |= _read(layout, run, request.manifest_in)
+            theirs |= _read(layout, run, request.manifests_in)
         if not request.is_dry_run:
             delete_run(layout, run)
     if not request.is_dry_run:
@@ -271,22 +273,22 @@ def _delete(layout: Layout, request: Request, done: Collected) -> frozenset[byte
     return frozenset(theirs)
 
 
-def _mark(
-    layout: Layout, runs: Iterable[RunName], manifest_in: ManifestIn, done: Collected
+def mark(
+    layout: Layout, runs: Iterable[RunName], manifests_in: ManifestsIn, done: Collected
 ) -> set[bytes]:
     needed: set[bytes] = set()
     for run in runs:
         try:
-            needed |= _read(layout, run, manifest_in)
+            needed |= _read(layout, run, manifests_in)
         except StoreError as error:
             done.unreadable[str(run)] = error.message
     return needed
 
 
-def _read(layout: Layout, run: RunName, manifest_in: ManifestIn) -> set[bytes]:
+def _read(layout: Layout, run: RunName, manifests_in: ManifestsIn) -> set[bytes]:
     """As `digests_of`; a run that has no journal, or has it no more, refers to nothing."""
     try:
-        return digests_of(layout, run, manifest_in)
+        return digests_of(layout, run, manifests_in)
     except NotFoundError:
         return set()
 

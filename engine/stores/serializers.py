@@ -1,7 +1,7 @@
 """Values <-> bytes. A serializer is chosen by the value's type and recorded by its name.
 
-Names on read are an allow-list: json, bytes, numpy, arrow, pickle. Large arrays are handed on as
-the memory they lie in and come back as views of a private mapping, so a 1 GiB array is neither
+Names on read are an allow-list: json, bytes, text, numpy, arrow, pickle. Large arrays are handed on
+as the memory they lie in and come back as views of a private mapping, so a 1 GiB array is neither
 copied nor read twice. Neither numpy nor pyarrow is imported here: a value of theirs can only exist
 when its module is loaded, and most tasks have none.
 
@@ -196,6 +196,19 @@ class _Bytes:
         return bytes(view)
 
 
+class _Text:
+    """A file's text in the encoding that it had; text that a step makes is json."""
+
+    def dump(self, value: object) -> Serialized | None:
+        return None
+
+    def load(self, view: memoryview, meta: Mapping[str, Any]) -> object:
+        try:
+            return str(view, str(meta["encoding"]))
+        except (LookupError, ValueError) as error:
+            raise UnreadableValueError("str", problem=str(error)) from error
+
+
 # -- numpy --------------------------------------------------------------------------------------
 
 
@@ -297,6 +310,7 @@ _ARROW = _Arrow()
 _PICKLE = _Pickle()
 _JSON = _Json()
 _BYTES = _Bytes()
+_TEXT = _Text()
 _BY_TYPE: Mapping[type, Serializer] = {
     bytes: _BYTES,
     **dict.fromkeys((NoneType, bool, int, float, str, list, dict), _JSON),
@@ -304,6 +318,7 @@ _BY_TYPE: Mapping[type, Serializer] = {
 _BY_NAME: Mapping[str, Serializer] = {
     "json": _JSON,
     "bytes": _BYTES,
+    "text": _TEXT,
     "numpy": _NUMPY,
     "arrow": _ARROW,
     "pickle": _PICKLE,

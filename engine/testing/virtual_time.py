@@ -16,7 +16,7 @@ EPOCH_US = 1_767_225_600_000_000
 """What `clock` says when a virtual loop starts: 2026-01-01 00:00 UTC."""
 
 STUCK_S = 5.0
-"""Real seconds without any timer before a loop is taken to be stuck; threads may take that long."""
+"""By default; threads may take that long."""
 
 
 class StuckError(Exception):
@@ -24,15 +24,18 @@ class StuckError(Exception):
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    def __init__(self, advance: Callable[[float], None], on_turn: Callable[[], None]) -> None:
+    def __init__(
+        self, advance: Callable[[float], None], on_turn: Callable[[], None], stuck_s: float
+    ) -> None:
         super().__init__()
         self._advance = advance
         self._on_turn = on_turn
+        self._stuck_s = stuck_s
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         self._on_turn()
         if timeout is None:
-            ready = super().select(STUCK_S)
+            ready = super().select(self._stuck_s)
             if not ready:
                 raise StuckError
             return ready
@@ -48,11 +51,15 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     Args:
         on_turn: called once each turn of the loop. What it raises stops the loop dead, between two
             callbacks, as a killed process stops.
+        stuck_s: real seconds without any timer before the loop is taken to be stuck; 0 will do
+            where no thread and no socket is waited for.
     """
 
-    def __init__(self, on_turn: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, on_turn: Callable[[], None] = lambda: None, *, stuck_s: float = STUCK_S
+    ) -> None:
         self._now_s = 0.0
-        super().__init__(_JumpingSelector(self._advance, on_turn))
+        super().__init__(_JumpingSelector(self._advance, on_turn, stuck_s))
 
     def time(self) -> float:
         return self._now_s
@@ -70,11 +77,12 @@ def run(
     main: Coroutine[Any, Any, T],  # Any: a coroutine's send and yield types, which nobody uses
     *,
     on_turn: Callable[[], None] = lambda: None,
+    stuck_s: float = STUCK_S,
 ) -> T:
-    """Run `main` to completion in virtual time.
+    """Run `main` to completion in virtual time. See VirtualTimeLoop.
 
     Raises:
         StuckError: nothing could go on any more.
     """
-    with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(on_turn)) as runner:
+    with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(on_turn, stuck_s=stuck_s)) as runner:
         return runner.run(main)

@@ -44,6 +44,22 @@ if __name__ == "__main__":
     HelloFlow()
 '''
 
+READS = """
+from engine import FlowSpec, IncludeFile, step
+
+
+class ReadsFlow(FlowSpec):
+    words = IncludeFile("words", required=True, help="what to count")
+
+    @step
+    def start(self):
+        self.next(self.end)
+
+    @step
+    def end(self):
+        print(len(self.words.split()))
+"""
+
 FAILS = """
 import os, sys
 from engine import FlowSpec, step

@@ -8,7 +8,18 @@ import pytest
 
 from tests.cli.conftest import variables
 
-HEAVY = ("asyncio", "numpy", "rich", "sqlite3", "boto3", "botocore", "aioboto3", "pandas", "ssl")
+HEAVY = (
+    "asyncio",
+    "numpy",
+    "rich",
+    "sqlite3",
+    "boto3",
+    "botocore",
+    "aioboto3",
+    "pandas",
+    "ssl",
+    "obstore",
+)
 
 
 def modules_after(code: str, datastore: Path) -> set[str]:
@@ -38,6 +49,7 @@ def test_the_help_page_imports_nothing_heavy_and_no_verb(datastore: Path) -> Non
         "engine.config",
         "engine.crashpoints",
         "engine.errors",
+        "engine.settings",
     }
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.cli.commands import VERBS
+from engine.cli.complete import answer
 from tests.cli.conftest import Call
 from tests.unit.client.stored import (
     Stored,
@@ -67,14 +69,14 @@ def test_a_large_value_is_shown_by_its_type(aflow: Call, datastore: Path) -> Non
     assert alone.out == "y" * 5000 + "\n"
 
 
-def test_no_reading_command_unpickles_anything(
+def test_s04_no_reading_command_unpickles_anything(
     aflow: Call, datastore: Path, tmp_path: Path
 ) -> None:
     values = [{"bird": Canary(), "x": 1}]
     succeeded(datastore, "R1", n=1, values=values)
     songs.clear()
 
-    for args in (
+    reading = (
         ["list", "--json"],
         ["status", "R1", "--json"],
         ["logs", "R1"],
@@ -87,8 +89,17 @@ def test_no_reading_command_unpickles_anything(
         ["gc", "--dry-run"],
         ["delete", "R1", "--dry-run"],
         ["doctor"],
-    ):
+        ["config", "show"],
+        ["completion", "bash"],
+        ["version"],
+        ["help"],
+    )
+    for args in reading:
         assert aflow(*args).code == 0, args
+    loads_code = {"run", "resume", "check", "show"}  # of the flow, which is the user's own
+    assert {args[0] for args in reading} == set(VERBS) - loads_code, "a new verb is asked here, too"
+    for words in (["dump", ""], ["dump", "R1/work/0/"], ["logs", "R"]):
+        answer(words)
     shown = aflow("dump", "R1/work/0/bird")
     refused = aflow("dump", "R1/work/0", "--file", tmp_path / "out")
 

@@ -8,7 +8,7 @@ import pytest
 from engine.cli import flow_command
 from engine.worker.loader import load
 from tests.cli.conftest import Call
-from tests.cli.flows import BROKEN, FAILS, HELLO, write
+from tests.cli.flows import BROKEN, FAILS, HELLO, READS, write
 
 
 @pytest.fixture
@@ -29,6 +29,21 @@ def test_the_page_of_run_shows_the_parameters_of_the_flow(aflow: Call, hello: Pa
         "--color STR a name that is also ours [default: 'red']",
     ]
     assert "Usage: aflow run FLOW [OPTIONS]" in done.out
+
+
+def test_a_file_to_include_is_given_by_its_path(aflow: Call, process: Call, tmp_path: Path) -> None:
+    flow = write(tmp_path, "reads_cli.py", READS)
+    (tmp_path / "words.txt").write_text("one two")
+
+    page = aflow("run", flow, "--help").out
+    done = process("run", flow, "--words", "words.txt")
+    slip = process("run", flow, "--words", "wrods.txt")
+
+    assert "--words FILE what to count [required]" in " ".join(page.split())
+    assert (done.code, done.out) == (0, "[end/0] 2\n")
+    assert (slip.code, slip.out) == (2, "")
+    assert "parameter 'words': file 'wrods.txt' cannot be read: No such file" in slip.err
+    assert "words = IncludeFile(" in slip.err
 
 
 def test_the_page_of_run_without_a_flow_shows_the_options(aflow: Call) -> None:

@@ -145,10 +145,10 @@ def test_a_directory_of_somebody_elses_is_not_read(aflow: Call, tmp_path: Path) 
 
 
 def test_another_kind_of_datastore_is_refused(aflow: Call) -> None:
-    done = aflow("list", "--datastore", "s3://bucket/prefix")
+    done = aflow("list", "--datastore", "gs://bucket/prefix")
 
     assert done.code == 3
-    assert "there is no s3 datastore in this version" in done.err
+    assert "there is no gs datastore in this version" in done.err
 
 
 @pytest.mark.parametrize(

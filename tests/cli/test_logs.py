@@ -98,7 +98,7 @@ def test_lines_in_json_are_raw_and_escaped_by_json(aflow: Call, datastore: Path)
     }
 
 
-def test_nothing_a_task_printed_can_drive_the_terminal(aflow: Call, datastore: Path) -> None:
+def test_s08_nothing_a_task_printed_can_drive_the_terminal(aflow: Call, datastore: Path) -> None:
     run = Stored(datastore, "R1")
     run.launch(START)
     run.say(

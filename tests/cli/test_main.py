@@ -32,11 +32,12 @@ Run:
   show    Draw a flow's graph
 
 Look:
-  list    List flows, or runs
-  status  Say how a run is doing
-  logs    Read or follow what tasks printed
-  dump    Read artifacts
-  tag     Add, remove and list a run's tags
+  list     List flows, or runs
+  status   Say how a run is doing
+  logs     Read or follow what tasks printed
+  dump     Read artifacts
+  tag      Add, remove and list a run's tags
+  package  List, save and describe code packages
 
 Care:
   config      Show settings and where each came from
@@ -67,7 +68,7 @@ def test_every_command_has_a_page_with_examples(aflow: Call, name: str) -> None:
 
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("Usage: ")
-    if name not in ("tag", "config"):  # groups of commands that have them
+    if name not in ("tag", "package", "config"):  # groups of commands that have them
         assert "\nExamples:\n  aflow " in done.out
         assert "\nOptions of every command:\n" in done.out
 

@@ -52,7 +52,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize(("text", "shown"), HOSTILE)
-def test_hostile_output_is_made_harmless(text: str, shown: str) -> None:
+def test_s08_hostile_output_is_made_harmless(text: str, shown: str) -> None:
     assert safe(text) == shown
     assert SGR.sub("", safe(text, color=True)) == shown
 
@@ -70,7 +70,7 @@ def test_what_stands_between_colours_is_escaped_too() -> None:
 
 @settings(deadline=None)
 @given(st.text() | st.text(alphabet="\x1b[]0;mJ\x07\\\x9b\r\u202ePX^_1"), st.booleans())
-def test_nothing_that_drives_a_terminal_is_left(text: str, color: bool) -> None:
+def test_s08_nothing_that_drives_a_terminal_is_left(text: str, color: bool) -> None:
     rest = SGR.sub("", safe(text, color=color)) if color else safe(text)
 
     assert all(c == "\t" or c >= " " for c in rest)

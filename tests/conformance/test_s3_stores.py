@@ -7,8 +7,10 @@ import pytest
 from engine.config import Config
 from engine.stores.base import BlobStore
 from engine.stores.s3.store import S3BlobStore, open_s3
+from engine.testing.blob_contract import BlobStoreContract
+from engine.testing.s3 import MemorySender
 from engine.testing.servers import ServerAddress
-from engine.testing.store_contract import BlobStoreContract
+from tests.unit.stores.s3.stores import store_over
 
 
 class _S3Contract(BlobStoreContract):
@@ -58,3 +60,8 @@ class TestObstoreOnMoto(_S3Contract):
     @pytest.fixture
     def server(self, moto: ServerAddress) -> ServerAddress:
         return moto
+
+
+class TestOverMemory(BlobStoreContract):
+    async def make(self, tmp_path: Path) -> S3BlobStore:
+        return store_over(MemorySender())

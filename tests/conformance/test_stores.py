@@ -8,7 +8,8 @@ from engine.stores.logs import LocalLogStore
 from engine.stores.memory import MemoryBlobStore
 from engine.stores.metadata.local import LocalMetadata
 from engine.stores.metadata.memory import MemoryMetadata
-from engine.testing.store_contract import BlobStoreContract, LogStoreContract, MetadataContract
+from engine.testing.blob_contract import BlobStoreContract
+from engine.testing.store_contract import LogStoreContract, MetadataContract
 
 
 class TestMemoryBlobStore(BlobStoreContract):

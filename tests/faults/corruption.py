@@ -12,7 +12,6 @@ that go on from the damaged ones end with the artifacts of an undisturbed one.
 import argparse
 import os
 import pickle
-import random
 import shutil
 import sqlite3
 import subprocess
@@ -20,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,14 +30,13 @@ from engine.errors import EngineError
 from engine.scheduler.facts import fact_of
 from engine.scheduler.journal import SucceededRecord, decode
 from engine.stores.artifacts import load_item
-from engine.stores.frames import HEAD_BYTES, FrameReader
-from engine.stores.journals import JOURNAL_MAGIC, JournalReader
+from engine.stores.journals import JournalReader
 from engine.stores.layout import open_layout
-from engine.stores.logs import LOG_MAGIC
 from engine.stores.manifest import Manifest
 from engine.stores.metadata.base import TaskRecord
 from engine.stores.metadata.rebuild import reindex
 from tests.faults.crashes import COMMAND, ROOT
+from tests.faults.mutations import Mutation, mutations_of
 
 FLOW_NAME = "Varied"
 FLOW = """
@@ -88,16 +86,6 @@ DATABASE_ONLY = ("tags", "ordinal", "pid")
 
 Values = dict[tuple[str, str, str, str], bytes]
 """(run, step, task, artifact) to the pickled value."""
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """One change of one file, or of two."""
-
-    kind: str
-    name: str
-    files: tuple[str, ...]
-    change: Callable[[Path], None]
 
 
 @dataclass
@@ -192,7 +180,9 @@ class Place:
         if not isinstance(record, SucceededRecord):
             return
         items = Manifest.unpack(record.manifest).items
-        for index in range(ITEMS if items else 0):
+        for index in range(ITEMS):
+            if items is None:
+                return
             try:
                 value = load_item(items, index, layout.blob_directory())
                 key = task.run_id, task.step, task.task_id, f"item {index}"
@@ -218,16 +208,31 @@ class Place:
 
     # -- and what is changed -----------------------------------------------------------------
 
+    def mutations(self) -> Iterator[Mutation]:
+        """All that can happen to what is there."""
+        return mutations_of(self.store, self._needed())
+
+    def _needed(self) -> list[str]:
+        """The blobs that manifests name: taken away, they are missed."""
+        needed = []
+        for path in sorted((self.store / "blobs").glob("??/*")):
+            aside = path.with_suffix(".aside")
+            path.rename(aside)
+            name = str(path.relative_to(self.store))
+            if name in self.audit(read_data=False):
+                needed.append(name)
+            aside.rename(path)
+        return needed
+
     def snapshot(self) -> None:
         shutil.copytree(self.store, self.folder / "kept")
 
     def restore(self) -> None:
         """Undo whatever was done; blobs that were not touched stay the files that they are."""
         kept = self.folder / "kept"
-        there = {str(p.relative_to(self.store)) for p in self.store.rglob("*") if p.is_file()}
-        for path in there:
-            if not (kept / path).exists():
-                (self.store / path).unlink()
+        for name in [p.relative_to(self.store) for p in self.store.rglob("*") if p.is_file()]:
+            if not (kept / name).exists():
+                (self.store / name).unlink()
         for path in (p for p in kept.rglob("*") if p.is_file()):
             mine = self.store / path.relative_to(kept)
             if not mine.exists() or mine.read_bytes() != path.read_bytes():
@@ -236,128 +241,6 @@ class Place:
         for folder in (self.store / "runs" / FLOW_NAME).iterdir():
             if not (kept / folder.relative_to(self.store)).exists():
                 shutil.rmtree(folder)
-
-
-# -- mutations -----------------------------------------------------------------------------------
-
-
-def flip(path: Path, at: int) -> None:
-    with path.open("r+b") as file:
-        file.seek(at)
-        byte = file.read(1)[0]
-        file.seek(at)
-        file.write(bytes([byte ^ (1 << at % 8)]))
-
-
-def flip_unseen(path: Path, at: int) -> None:
-    """As a program would that hides its traces; the time of the last change cannot be set."""
-    before = path.stat()
-    flip(path, at)
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-
-
-def swap(one: Path, other: Path) -> None:
-    mine, theirs = one.read_bytes(), other.read_bytes()
-    one.write_bytes(theirs)
-    other.write_bytes(mine)
-
-
-def replace_range(path: Path, start: int, stop: int, data: bytes) -> None:
-    whole = path.read_bytes()
-    path.write_bytes(whole[:start] + data + whole[stop:])
-
-
-def _of_file(kind: str, name: str, other: str) -> Iterator[Mutation]:
-    """What happens to any file as a whole."""
-    yield Mutation(kind, "removed", (name,), lambda s: (s / name).unlink())
-    yield Mutation(kind, "emptied", (name,), lambda s: os.truncate(s / name, 0))
-    if other:
-        yield Mutation(kind, "swapped", (name, other), lambda s: swap(s / name, s / other))
-
-
-def _of_bytes(kind: str, name: str, places: list[int], cuts: list[int]) -> Iterator[Mutation]:
-    for at in places:
-        yield Mutation(kind, f"bit of byte {at}", (name,), lambda s, at=at: flip(s / name, at))
-        yield Mutation(
-            kind, f"bit of byte {at}, unseen", (name,), lambda s, at=at: flip_unseen(s / name, at)
-        )
-    for at in cuts:
-        yield Mutation(kind, f"cut at {at}", (name,), lambda s, at=at: os.truncate(s / name, at))
-
-
-def _blobs(place: Place) -> Iterator[Mutation]:
-    needed = _needed(place)
-    for index, name in enumerate(needed):
-        size = (place.store / name).stat().st_size
-        borders = {b + d for b in range(4096, size, 4096) for d in (-1, 0)}
-        places = sorted({0, size // 2, size - 1, *borders})
-        cuts = sorted({1, size // 2, size - 1, *range(4096, size, 4096)} - {size, 0})
-        yield from _of_bytes("blob", name, places, cuts)
-        yield from _of_file("blob", name, needed[index - 1])
-
-
-def _needed(place: Place) -> list[str]:
-    """The blobs that manifests name: emptied, they are all listed."""
-    names = sorted(str(p.relative_to(place.store)) for p in (place.store / "blobs").glob("??/*"))
-    needed = []
-    for name in names:
-        aside = place.store / f"{name}.aside"
-        (place.store / name).rename(aside)
-        if name in place.audit(read_data=False):
-            needed.append(name)
-        aside.rename(place.store / name)
-    return needed
-
-
-def _frames(place: Place, kind: str, magic: bytes) -> Iterator[Mutation]:
-    names = [f"runs/{FLOW_NAME}/{run_id}/{kind}" for run_id in place.runs]
-    for index, name in enumerate(names):
-        with FrameReader(str(place.store / name), magic) as reader:
-            spans = [(at, at + HEAD_BYTES + len(payload)) for at, payload in reader.scan()]
-        data = (place.store / name).read_bytes()
-        yield from _of_bytes(kind, name, [0, 3], [1, 3, 4])
-        for number, (start, stop) in enumerate(spans):
-            body = start + HEAD_BYTES
-            places = [start, start + 2, start + 3, start + 4, start + 7]
-            places += [body, (body + stop) // 2, stop - 1]
-            cuts = [start, start + 4, body, (body + stop) // 2, stop - 1]
-            yield from _of_bytes(kind, name, places, [cut for cut in cuts if cut > 4])
-            yield _range(kind, "frame of zeros", name, (start, stop), bytes(stop - start))
-            yield _range(kind, "frame cut out", name, (start, stop), b"")
-            if number:
-                before = spans[number - 1][0]
-                turned = data[start:stop] + data[before:start]
-                yield _range(kind, "frames exchanged", name, (before, stop), turned)
-        yield from _of_file(kind, name, names[index - 1])
-
-
-def _range(kind: str, what: str, name: str, span: tuple[int, int], data: bytes) -> Mutation:
-    title = f"{what} at {span[0]}"
-    return Mutation(kind, title, (name,), lambda s: replace_range(s / name, *span, data))
-
-
-def _pages(place: Place) -> Iterator[Mutation]:
-    name = "metadata.db"
-    data = (place.store / name).read_bytes()
-    size = int.from_bytes(data[16:18], "big")
-    for start in range(0, len(data), size):
-        stop = start + size
-        places = [start + d for d in (0, 1, 3, 5, 7, 8, 20, 60, 100, size // 2)]
-        places += range(stop - 300, stop, 23)  # rows fill a page from its end
-        cuts = [start, start + size // 2] if start else [size // 2]
-        yield from _of_bytes("database", name, places, cuts)
-        yield _range("database", "page of zeros", name, (start, stop), bytes(size))
-        if start:
-            turned = data[start:stop] + data[start - size : start]
-            yield _range("database", "pages exchanged", name, (start - size, stop), turned)
-    yield from _of_file("database", name, "")
-
-
-def mutations(place: Place) -> Iterator[Mutation]:
-    yield from _blobs(place)
-    yield from _frames(place, "journal", JOURNAL_MAGIC)
-    yield from _frames(place, "log", LOG_MAGIC)
-    yield from _pages(place)
 
 
 # -- judges --------------------------------------------------------------------------------------
@@ -485,17 +368,6 @@ def _ended_otherwise(place: Place) -> Iterator[str]:
         yield f"the resumed run left other artifacts: {sorted(mine.keys() ^ theirs.keys())}"
 
 
-def sample(found: list[Mutation], each: int, seed: int) -> list[Mutation]:
-    """So many mutations of each kind and each way."""
-    chance = random.Random(seed)
-    by_way: dict[tuple[str, str], list[Mutation]] = {}
-    for mutation in found:
-        way = mutation.name.rpartition(" at ")[0] or mutation.name.partition(" of byte")[0]
-        way += "unseen" * mutation.name.endswith("unseen")
-        by_way.setdefault((mutation.kind, way), []).append(mutation)
-    return [m for group in by_way.values() for m in chance.sample(group, min(each, len(group)))]
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=KINDS, help="this kind of file only")
@@ -505,7 +377,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         place = Place.make(Path(name))
         place.snapshot()
-        for number, mutation in enumerate(mutations(place)):
+        for number, mutation in enumerate(place.mutations()):
             if options.only in (None, mutation.kind):
                 told = len(count.problems)
                 trial(place, mutation, count, resume=number % options.resume_every == 0)

@@ -247,7 +247,7 @@ class Site:
 
     def _remains(self) -> Iterator[str]:
         """Files and locks that should not be there, and what fsck finds."""
-        known = {"format", ".gitignore", "blobs", "runs", "metadata.db"}
+        known = {"format", ".gitignore", "blobs", "runs", "packages", "metadata.db"}
         for name in sorted(os.listdir(self.store)):
             if name.removesuffix("-wal").removesuffix("-shm") not in known:
                 yield f"{name} was left in the datastore"

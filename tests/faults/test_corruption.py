@@ -5,17 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.corruption import (
-    KINDS,
-    Count,
-    Mutation,
-    Place,
-    flip,
-    flip_unseen,
-    mutations,
-    sample,
-    trial,
-)
+from tests.faults.corruption import KINDS, Count, Place, trial
+from tests.faults.mutations import Mutation, flip, flip_unseen, sample
 
 SEED = 20_261_124
 
@@ -29,7 +20,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 @pytest.fixture(scope="module")
 def found(place: Place) -> list[Mutation]:
-    return list(mutations(place))
+    return list(place.mutations())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -97,7 +88,7 @@ WAYS = {
 def test_r07_the_next_step_fails_before_it_sees_a_damaged_value(tmp_path: Path, way: str) -> None:
     spoil = [
         "from pathlib import Path",
-        "from tests.faults.corruption import flip, flip_unseen",
+        "from tests.faults.mutations import flip, flip_unseen",
         "(path,) = glob.glob('store/blobs/??/*')",
         WAYS[way],
     ]

@@ -52,8 +52,10 @@ pytestmark = pytest.mark.usefixtures("datastore")
 
 
 @pytest.fixture(autouse=True)
-def _flow(tmp_path: Path) -> None:
+def _flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "writes.py").write_text(FLOW)
+    # Blobs are counted here; of code packages tests/unit/runtime/test_code.py has more to say.
+    monkeypatch.setenv("AFLOW_PACKAGE_SUFFIXES", "none")
 
 
 def aflow(folder: Path, *args: str) -> str:

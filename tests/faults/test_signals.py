@@ -119,13 +119,18 @@ pytestmark = pytest.mark.usefixtures("datastore")
     ids=["SIGINT", "SIGTERM", "SIGHUP"],
 )
 def test_r05_one_signal_ends_the_tasks_and_the_run_goes_on_where_it_stopped(
-    tmp_path: Path, number: signal.Signals, code: int
+    tmp_path: Path,
+    number: signal.Signals,
+    code: int,
+    record_property: Callable[[str, object], None],
 ) -> None:
     with started(tmp_path) as waiting:
         err, taken_s = waiting.end(number)
         assert waiting.run.returncode == code
         assert waiting.alive() == []
     assert taken_s < 2.0
+    record_property("runs ended by one signal", 1)
+    record_property("processes left", len(waiting.alive()))
     assert "interrupted: ending the tasks; once more to stop at once" in err
     assert f"interrupted: by {number.name}\n" in err
     assert "Traceback" not in err

@@ -218,6 +218,24 @@ async def test_r19_a_task_at_its_deadline_has_half_a_second_whatever_the_grace()
     assert 0.8 <= (end.ended_us - end.started_us) / 1e6 < 5.0
 
 
+@ISOLATIONS
+async def test_r19_a_deadline_takes_along_daemons_that_ignore_signals_and_a_closed_output(
+    isolation: str,
+) -> None:
+    source = f"""
+        import signal
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        {textwrap.indent(textwrap.dedent(DAEMON.format(done=False)), " " * 8).strip()}
+    """.replace("while True:", "os.close(1); os.close(2)\n        while True:")
+    async with watched(new_executor(isolation)) as seen:
+        await seen.executor.submit([job("a", source, deadline_s=1.0)])
+        (end,) = await seen.until_ended("a")
+        daemon = pid_in(seen.text("a"))
+        assert not is_alive(daemon)
+    assert end.exit.kind is ExitKind.TIMED_OUT
+    assert (end.ended_us - end.started_us) / 1e6 < 1.0 + 5.0
+
+
 async def test_r19_a_task_may_clean_up_when_it_is_asked_to_end() -> None:
     source = """
         import os, signal, sys, time

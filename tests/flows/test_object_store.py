@@ -1,5 +1,6 @@
 """A flow whose datastore is in S3: run here, read and gone on from there, equal to a local run."""
 
+import asyncio
 import json
 import os
 import signal
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.config import Config
+from engine.stores.s3.store import open_s3
 from engine.testing.servers import ServerAddress
 from tests.flows.harness import Said, aflow
 
@@ -144,3 +147,50 @@ def test_r01_a_killed_driver_loses_nothing_that_its_machine_still_has(
         process.send_signal(signal.SIGKILL)
     assert "interrupted" in here.done("list").out
     assert "1 tasks done, 6 reused" in here.done("resume", "sums.py").err
+
+
+def test_r20_room_in_s3_is_told_and_made(machine: Callable[[str], Machine]) -> None:
+    here, there = machine("here"), machine("there")
+    here.done("run", "sums.py")
+    here.done("run", "sums.py", "--size", "60000")
+    told = json.loads(there.done("du", "--json").out)
+    assert told["flows"][0]["total_bytes"] > 8 * (50_000 + 60_000)
+    assert told["unreferenced_bytes"] == 0
+    removed = json.loads(there.done("delete", "@latest", "--yes", "--json").out)
+    assert removed["blobs"] == 1
+    assert removed["complete"]
+    assert len(json.loads(here.done("list", "--json").out)["runs"]) == 1
+    assert "all is well" in there.done("fsck", "--read-data").out
+    assert json.loads(here.done("gc", "--yes", "--json").out)["blobs"] == 0
+
+
+def test_r07_a_damaged_object_is_named_and_a_missing_one_too(
+    machine: Callable[[str], Machine], s3_url: str, seaweedfs: ServerAddress
+) -> None:
+    here, there, third = machine("here"), machine("there"), machine("third")
+    here.done("run", "sums.py")
+    large = next(
+        a["sha"]
+        for a in json.loads(here.done("dump", "@latest/end/0", "--json").out)["tasks"][0][
+            "artifacts"
+        ].values()
+        if a["type"] == "numpy.ndarray"
+    )
+    asyncio.run(_damage(s3_url, seaweedfs, f"blobs/{large[:2]}/{large}"))
+    checked = there.aflow("fsck", "--read-data", "--json")
+    assert checked.code == 6
+    assert [d["digest"] for d in json.loads(checked.out)["damages"]] == [large]
+    read = third.aflow("dump", "@latest/start/0/table", "--unpickle")
+    assert read.code == 6
+    assert "error[blob-corrupt]" in read.err
+
+
+async def _damage(url: str, server: ServerAddress, key: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in server.variables.items():
+            patch.setenv(name, value)
+        store = open_s3(url, Config())
+        data = bytearray(await store.get(key))
+        data[len(data) // 2] ^= 1
+        await store.put(key, (data,))
+        await store.aclose()

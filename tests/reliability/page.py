@@ -50,7 +50,7 @@ def _said(row: Row, result: RowResult) -> tuple[str, str]:
         part = f"{result.passed:,} of {total:,} tests passed"
         part += f", {skipped} skipped" if skipped else ""
         parts.append(f"{part} ({_counted(result.counts)})" if result.counts else part)
-    parts += [f"`{c.command}`: {_counted(c.counts)}" for c in result.campaigns]
+    parts += [f"`{c.command}`: {c.said or _counted(c.counts)}" for c in result.campaigns]
     if not parts:
         return (f"waits for {row.waits}", "") if row.waits else ("nothing", "**not shown**")
     return "; ".join(parts), "ok" if result.is_shown else "**failed**"

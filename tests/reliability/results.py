@@ -28,12 +28,13 @@ class Row(Struct, frozen=True):
 
 
 class Campaign(Struct, frozen=True):
-    """What a campaign's `write_record` wrote."""
+    """What a campaign's `write_record` wrote, or else the line that it `said` last."""
 
     row: str
     command: str
     passed: bool
     counts: dict[str, int | float] = field(default_factory=dict)
+    said: str = ""
 
 
 class RowResult(Struct):

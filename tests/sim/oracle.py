@@ -1,13 +1,29 @@
 """What must hold after a run in any world, said in the words of the guarantee."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 from engine.flow.graph import Graph, Kind
 from engine.ids import Frame, TaskKey
-from engine.scheduler.journal import Record, RunBeganRecord, RunDoneRecord, SucceededRecord, decode
+from engine.scheduler.commands import FinishRun, Launch
+from engine.scheduler.journal import (
+    FailedRecord,
+    Record,
+    RunBeganRecord,
+    RunDoneRecord,
+    SucceededRecord,
+    decode,
+    events,
+)
+from engine.scheduler.machine import Scheduler
+from engine.scheduler.progress import RunDone, RunEvent, TaskAttemptFailed, TaskDone
 from engine.stores.manifest import Manifest, outline
-from engine.testing.fakes import MemoryJournal
 from tests.sim.world import caught_value, value_in, value_of, width_of
+
+
+class Journal(Protocol):
+    def scan(self, start: int = 0) -> Iterator[tuple[int, bytes]]: ...
 
 
 class ViolationError(AssertionError):
@@ -19,11 +35,11 @@ def demand(holds: bool, claim: str) -> None:
         raise ViolationError(claim)
 
 
-def records_of(journal: MemoryJournal) -> list[Record]:
+def records_of(journal: Journal) -> list[Record]:
     return [decode(payload) for _, payload in journal.scan()]
 
 
-def commits_of(journal: MemoryJournal) -> dict[TaskKey, SucceededRecord]:
+def commits_of(journal: Journal) -> dict[TaskKey, SucceededRecord]:
     """Commits by task; at most one each."""
     found: dict[TaskKey, SucceededRecord] = {}
     for record in records_of(journal):
@@ -38,7 +54,7 @@ def commits_of(journal: MemoryJournal) -> dict[TaskKey, SucceededRecord]:
     return found
 
 
-def judge_journal(journal: MemoryJournal, *, is_whole: bool) -> None:
+def judge_journal(journal: Journal, *, is_whole: bool) -> None:
     """A journal begins with the run and, unless it was cut off, ends with its one end."""
     records = records_of(journal)
     commits_of(journal)
@@ -46,13 +62,55 @@ def judge_journal(journal: MemoryJournal, *, is_whole: bool) -> None:
         demand(isinstance(record, RunBeganRecord) is (at == 0), "a run began in the middle")
         is_last = at == len(records) - 1
         demand(is_last or not isinstance(record, RunDoneRecord), "a run went on after its end")
+        if isinstance(record, SucceededRecord | FailedRecord):
+            demand(record.started_us <= record.ended_us, f"{record.task} ended before it began")
+    times = [record.at_us for record in records]
+    demand(times == sorted(times), "a run's time went back")
     if is_whole:
         demand(bool(records) and isinstance(records[-1], RunDoneRecord), "a run has no end")
 
 
-def judge_resume(
-    origins: Iterable[MemoryJournal], started: Iterable[str], resumed: MemoryJournal
-) -> None:
+def judge_cause(
+    twin: Scheduler, started: Sequence[str], told: Sequence[RunEvent], journal: Journal
+) -> FinishRun | None:
+    """Whatever was started or told follows from what is in the journal.
+
+    `twin` is a fresh machine: it is told what the journal says. Returns how it ended the run.
+    """
+    due: set[str] = set()
+    finish: FinishRun | None = None
+    for event in events(journal.scan()):
+        for command in twin.handle(event):
+            if isinstance(command, Launch):
+                due.add(f"{command.task.step}-{command.task.task_id}-{command.attempt}")
+            elif isinstance(command, FinishRun):
+                finish = command
+    for name in started:
+        job = name.split("-", 1)[1]
+        demand(job in due, f"{job} was started, and the journal does not say why")
+    written = records_of(journal)
+    ends = {
+        (type(r), r.task, r.attempt)
+        for r in written
+        if isinstance(r, SucceededRecord | FailedRecord)
+    }
+    for news in told:
+        if isinstance(news, TaskDone | TaskAttemptFailed):
+            kind = SucceededRecord if isinstance(news, TaskDone) else FailedRecord
+            is_there = (kind, news.task, news.attempt) in ends
+            demand(is_there, f"watchers heard the end of {news.task}, which is not in the journal")
+    return finish
+
+
+def judge_end(finish: FinishRun | None, end: RunDone) -> None:
+    """The end that was told is the one that follows from the journal."""
+    if finish is None:
+        raise ViolationError("a run ended, and its journal does not say why")
+    is_same = (finish.ok, finish.reason) == (end.status == "succeeded", end.reason)
+    demand(is_same, f"a run ended with {end.reason}; its journal, with {finish.reason}")
+
+
+def judge_resume(origins: Iterable[Journal], started: Iterable[str], resumed: Journal) -> None:
     """Nothing that was committed before, by any run, ran again, and what was reused is the same."""
     before: dict[TaskKey, SucceededRecord] = {}
     for origin in origins:
@@ -68,8 +126,10 @@ def judge_resume(
             demand(record.manifest == before[key].manifest, f"{key} has changed in reuse")
 
 
-def judge_values(graph: Graph, seed: int, journal: MemoryJournal) -> None:
-    """Every value is the one that a run without faults would have made."""
+def judge_values(
+    graph: Graph, seed: int, journal: Journal, blobs: Mapping[str, bytes] | None = None
+) -> None:
+    """Every value is the one that a run without faults would have made, and its blob is there."""
     commits = {key: Manifest.unpack(r.manifest) for key, r in commits_of(journal).items()}
     expected: dict[TaskKey, str] = {}
 
@@ -98,4 +158,12 @@ def judge_values(graph: Graph, seed: int, journal: MemoryJournal) -> None:
     walk(TaskKey("start"), [], [])
     demand(set(commits) == set(expected), "tasks were committed that the flow does not have")
     for key, value in expected.items():
-        demand(value_in(commits[key]) == value, f"{key} has a wrong value")
+        digest = commits[key].artifacts["value"].digest
+        demand(digest is None or digest in (blobs or {}), f"the blob of {key} is missing")
+        demand(value_in(commits[key], blobs or {}) == value, f"{key} has a wrong value")
+
+
+def judge_told(told: Sequence[RunEvent], end: RunDone) -> None:
+    """Watchers hear of one end, last."""
+    ends = Counter(isinstance(event, RunDone) for event in told)[True]
+    demand(ends == 1 and told[-1] is end, f"watchers were told of {ends} ends")

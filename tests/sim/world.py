@@ -6,34 +6,21 @@ inputs in their order. So a value that is right says that everything under it wa
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from random import Random
 
 import msgpack
 from blake3 import blake3
 
-from engine.executors.base import Exit, ExitKind, Job, JobEnded, JobUpdate
+from engine.executors.base import Exit, ExitKind, Job, JobEnded, JobOutput, JobUpdate
 from engine.flow.graph import Graph, Kind
 from engine.ids import TaskKey
 from engine.stores.manifest import Entry, Manifest
 from engine.stores.packed import PackedList
 from engine.stores.taskspec import InputRef, Report, TaskSpec
 from engine.testing.fakes import MemoryBlobs, Play, ScriptedExecutor, committed, failed, int_entry
-
-FATES = {
-    "raises": 8,
-    "raises for good": 1,
-    "segfaults": 3,
-    "exits": 2,
-    "stalls": 3,
-    "talks nonsense": 2,
-    "is lost, then heard of late": 4,
-    "ends twice": 8,
-    "answers for another": 1,
-    "reports by digest": 6,
-}
-"""What can become of an attempt besides doing well, by weight."""
+from tests.sim.faults import Epoch
+from tests.sim.stores import Life
 
 
 def width_of(seed: int, task: TaskKey) -> int:
@@ -51,38 +38,14 @@ def caught_value(task: TaskKey) -> str:
     return f"caught {task}"
 
 
-def value_in(manifest: Manifest) -> str:
-    return (manifest.artifacts["value"].inline or b"").decode()
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One run of the driver: how often things go wrong in it, and what happens to the whole."""
-
-    seed: int
-    number: int
-    fault_rate: float
-    lost_at_s: float | None = None  # the executor breaks
-    refuses_after: int | None = None  # submits, and then it takes no more
-    cancel_at_s: tuple[float, ...] = ()  # the caller cancels
-
-    @property
-    def is_calm(self) -> bool:
-        """Nothing goes wrong, so the run must succeed."""
-        return self == Epoch(self.seed, self.number, 0.0)
-
-    @property
-    def run_id(self) -> str:
-        return f"r{self.number}"
-
-    def rng(self, purpose: str) -> Random:
-        return Random(f"{self.seed}/{self.number}/{purpose}")
-
-    def fate(self, job: str) -> str:
-        rng = self.rng(job)
-        if rng.random() >= self.fault_rate:
-            return "does well"
-        return rng.choices(list(FATES), list(FATES.values()))[0]
+def value_in(manifest: Manifest, blobs: Mapping[str, bytes]) -> str:
+    """The value that a task committed, inside the manifest or in a blob that hashes right."""
+    entry = manifest.artifacts["value"]
+    if entry.digest is None:
+        return (entry.inline or b"").decode()
+    data = blobs[entry.digest]
+    assert blake3(data).hexdigest() == entry.digest
+    return data.decode()
 
 
 class Worker:
@@ -129,16 +92,28 @@ class Worker:
         width = width_of(self._epoch.seed, task) if node.kind is Kind.FOREACH else None
         is_caught = spec.fallback is not None
         value = caught_value(task) if is_caught else self._value(spec)
-        entry = Entry("json", "str", len(value), "", inline=value.encode())
         return committed(
-            spec, node.next, fanout=width, artifacts={"value": entry}, caught=is_caught
+            spec,
+            node.next,
+            fanout=width,
+            artifacts={"value": self._entry(str(task), value.encode())},
+            caught=is_caught,
         )
+
+    def _entry(self, task: str, data: bytes) -> Entry:
+        """A value inside the manifest, or now and then in a blob."""
+        if self._epoch.rng(f"{task}/entry").random() < 0.8:
+            return Entry("json", "str", len(data), "", inline=data)
+        return Entry("json", "str", len(data), "", digest=self._stored(data))
 
     def _by_digest(self, spec: TaskSpec) -> bytes:
         manifest = Report.unpack(self.report(spec)).manifest or b""
-        digest = blake3(manifest).hexdigest()
-        self._blobs.blobs[digest] = manifest
-        return Report(manifest_digest=digest).pack()
+        return Report(manifest_digest=self._stored(manifest)).pack()
+
+    def _stored(self, data: bytes) -> str:
+        digest = blake3(data).hexdigest()
+        self._blobs.blobs[digest] = data
+        return digest
 
     def _value(self, spec: TaskSpec) -> str:
         inputs = list(spec.inputs)
@@ -147,7 +122,7 @@ class Worker:
             inputs = [InputRef(*msgpack.unpackb(data)) for data in bundle]
         assert not any(spec.items_whole)
         items = [int((_unpacked(data).inline or b"").decode()) for data in spec.items]
-        values = [value_in(Manifest.unpack(i.manifest)) for i in inputs]
+        values = [value_in(Manifest.unpack(i.manifest), self._blobs.blobs) for i in inputs]
         return value_of(spec.step, items, values)
 
 
@@ -158,29 +133,36 @@ def _unpacked(data: bytes) -> Entry:
 
 
 class FaultyExecutor(ScriptedExecutor):
-    """Breaks its own laws as the epoch says: ends twice, ends late, falls over."""
+    """Breaks its own laws as the epoch says: ends twice or late, tells of strangers, falls over."""
 
-    def __init__(self, worker: Worker, epoch: Epoch, report: Callable[[TaskSpec], bytes]) -> None:
-        super().__init__(worker)
+    def __init__(self, worker: Worker, epoch: Epoch, clock: Callable[[], int], life: Life) -> None:
+        super().__init__(worker, clock=clock)
         self._epoch = epoch
-        self._late_report = report
+        self._worker = worker
+        self._life = life
         self._specs: dict[str, TaskSpec] = {}
 
     async def submit(self, jobs: Sequence[Job]) -> None:
-        refuses_after = self._epoch.refuses_after
-        if refuses_after is not None and self.submits >= refuses_after:
+        taken = self._epoch.faults.submits_taken
+        if taken is not None and self.submits >= taken:
             raise ConnectionError("the queue is closed")
-        if self._epoch.rng(f"submit {self.submits}").random() < 0.1:
+        luck = self._epoch.rng(f"submit {self.submits}").random()
+        if luck < 0.1:
             await asyncio.sleep(2.0)
+        if self._life.is_over:
+            return
+        if luck > 0.97:
+            self.tell(JobEnded("of another run", Exit(ExitKind.RETURNED), 1, 2, b"\xc0"))
+            self.tell(JobOutput("of another run", "stdout", ((1, "hello"),)))
         self._specs.update((job.name, TaskSpec.unpack(job.spec)) for job in jobs)
         await super().submit(jobs)
 
     async def updates(self) -> AsyncIterator[Sequence[JobUpdate]]:
-        loop = asyncio.get_running_loop()
-        if self._epoch.lost_at_s is not None:
-            loop.call_later(self._epoch.lost_at_s, self._news.put_nowait, None)
+        loop, rng = asyncio.get_running_loop(), self._epoch.rng("order")
+        if self._epoch.faults.executor_lost_at_s is not None:
+            loop.call_later(self._epoch.faults.executor_lost_at_s, self._news.put_nowait, None)
         async for batch in super().updates():
-            yield batch
+            yield batch if rng.random() < 0.5 else rng.sample(batch, len(batch))
         raise ConnectionError("the executor fell over")
 
     async def cancel(self, names: Collection[str], *, reason: str) -> None:
@@ -201,7 +183,7 @@ class FaultyExecutor(ScriptedExecutor):
             case "ends twice":
                 again = JobEnded(name, play.exit, 1, 2, play.outcome)
             case "is lost, then heard of late":
-                report = self._late_report(self._specs[name])
+                report = self._worker.report(self._specs[name])
                 again = JobEnded(name, Exit(ExitKind.RETURNED), 1, 2, report)
         if again is not None:
             delay_s = self._epoch.rng(f"{name}/again").choice((0.0, 2.0, 31.0))

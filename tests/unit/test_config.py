@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.config import (
-    SETTINGS,
     Config,
     Layer,
     Search,
@@ -26,6 +25,7 @@ from engine.config import (
     user_name,
 )
 from engine.errors import ConfigError
+from engine.settings import SETTINGS
 
 VALUES: Mapping[str, st.SearchStrategy[object]] = {
     "datastore": st.sampled_from(["/d1", "/d2", "s3://bucket/prefix"]),
@@ -36,9 +36,26 @@ VALUES: Mapping[str, st.SearchStrategy[object]] = {
     "max_num_splits_guard": st.integers(1, 10**9),
     "durability": st.sampled_from(["process", "power"]),
     "verify": st.sampled_from(["changed", "always"]),
+    "package_suffixes": st.sampled_from([".py", ".py,.sql", "none"]),
+    "cache_dir": st.sampled_from(["/c1", "/c2"]),
+    "cache_max_mib": st.integers(1, 10**6),
     "user": st.sampled_from(["ada", "bob"]),
     "color": st.sampled_from(["auto", "always", "never"]),
     "log_level": st.sampled_from(["debug", "info", "warning", "error"]),
+    "s3_endpoint_url": st.sampled_from(["http://127.0.0.1:8333", "https://s3.example.org"]),
+    "s3_region": st.sampled_from(["eu-west-1", "us-east-1"]),
+    "s3_profile": st.sampled_from(["work", "home"]),
+    "s3_addressing": st.sampled_from(["auto", "virtual", "path"]),
+    "s3_ca_bundle": st.sampled_from(["/c1", "/c2"]),
+    "s3_proxy": st.sampled_from(["http://127.0.0.1:3128"]),
+    "s3_encryption": st.sampled_from(["none", "AES256", "aws:kms"]),
+    "s3_kms_key": st.sampled_from(["alias/a", "arn:aws:kms:eu-west-1:1:key/2"]),
+    "s3_requester_pays": st.booleans(),
+    "s3_root": st.sampled_from(["s3://bucket/data"]),
+    "s3_client": st.sampled_from(["auto", "obstore", "aioboto3"]),
+    "s3_concurrency": st.integers(1, 1000),
+    "s3_memory_mib": st.integers(16, 10_000),
+    "s3_deadline_s": st.integers(1, 10_000),
 }
 layers = st.lists(
     st.fixed_dictionaries({}, optional=dict(VALUES)).map(dict), min_size=1, max_size=6
@@ -82,7 +99,9 @@ def test_the_strongest_layer_that_has_a_key_gives_its_value(
 @settings(deadline=None)
 @given(layers)
 def test_a_layer_below_changes_nothing_that_is_set_above(values: list[dict[str, object]]) -> None:
-    all_set = Layer("top", {k: getattr(Config(), k) or "/m" for k in SETTINGS})
+    unset = {"s3_endpoint_url": "http://m", "s3_proxy": "http://m"}
+    given = {k: getattr(Config(), k) for k in SETTINGS}
+    all_set = Layer("top", {k: unset.get(k, "/m") if v is None else v for k, v in given.items()})
 
     alone, above = merge([all_set]), merge([all_set, *(Layer("below", v) for v in values)])
 
@@ -273,6 +292,8 @@ def test_a_key_that_is_like_no_other_is_told_where_to_look() -> None:
         ("datastore = 7", "datastore = 7 is not a text that is not empty"),
         ("datastore = ''", "datastore = '' is not"),
         ('datastore = "a\\u0000b"', "is not a text"),
+        ("package_suffixes = ['.py', 3]", r"is not a list of texts"),
+        ("package_suffixes = '.py,'", r"is not a list of texts"),
         ("isolation = 'thread'", "isolation = 'thread' is not one of fork, spawn"),
         ("profile = 3", "profile is not a table"),
         ("profile.a = 3", "profile is not a table"),
@@ -412,3 +433,22 @@ def test_without_files_no_toml_parser_is_imported(tmp_path: Path) -> None:
     )
 
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_settings_of_a_kind_go_to_another_process_as_variables(
+    tmp_path: Path, search: Search
+) -> None:
+    write(
+        tmp_path / "aflow.toml", "s3_region = 'eu-west-1'\ns3_requester_pays = true\nuser = 'u'\n"
+    )
+    config = load({"s3_concurrency": 7}, environ=environ(tmp_path), search=search)
+    variables = config.variables("s3_")
+    assert variables == {
+        "AFLOW_S3_REGION": "eu-west-1",
+        "AFLOW_S3_REQUESTER_PAYS": "True",
+        "AFLOW_S3_CONCURRENCY": "7",
+    }
+    there = load(environ=variables, search=Search(cwd=search.cwd, no_config=True))
+    assert {key: getattr(there, key) for key in SETTINGS if key.startswith("s3_")} == {
+        key: getattr(config, key) for key in SETTINGS if key.startswith("s3_")
+    }

@@ -6,25 +6,22 @@ looks for objects. So of two that begin at once at least one sees the other: the
 collection ends. Who is alive is told by the store's clock alone.
 """
 
-import asyncio
 import shutil
-from collections.abc import AsyncIterator, Iterable, Set
+from collections.abc import AsyncIterator, Iterable, Mapping, Set
 from datetime import UTC, datetime
 from typing import Protocol, runtime_checkable
 
-from engine.errors import RunHeldError
-from engine.groups import unwrapped
-from engine.stores.base import BlobInfo
+from engine.errors import RunHeldError, StoreUnavailableError
+from engine.stores.base import BlobInfo, BlobStore
 from engine.stores.directory import DIGEST_HEX
 from engine.stores.gc import BATCH, Alive, Collected, Request, RunName, mark, record_bytes
 from engine.stores.leases import Holder
+from engine.stores.remote.checking import pull_all
 from engine.stores.remote.keys import GATE, STATUS, run_prefix, status_key, tags_key
 from engine.stores.remote.replica import Replica
 from engine.stores.remote.standing import ALIVE_US, is_alive, unpack_status
 from engine.stores.s3.requests import Upload
 from engine.stores.threads import in_thread
-
-PULLS_AT_ONCE = 16
 
 
 @runtime_checkable
@@ -46,6 +43,12 @@ async def collect(replica: Replica, request: Request) -> Collected:
     return await _Collection(replica, request).run()
 
 
+async def alive_runs(replica: Replica) -> set[RunName]:
+    """The runs that somebody drives, by the store's clock."""
+    now_us, statuses = await _survey(replica.blobs)
+    return {alive.run for alive in await _alive(replica.blobs, statuses, now_us)}
+
+
 class _Collection:
     def __init__(self, replica: Replica, request: Request) -> None:
         self._replica = replica
@@ -57,14 +60,15 @@ class _Collection:
 
     async def run(self) -> Collected:
         request, done = self._request, self._done
-        await self._survey()
+        self._now_us, self._statuses = await _survey(self._blobs)
+        done.alive = await _alive(self._blobs, self._statuses, self._now_us)
         for alive in done.alive:
             if alive.run in request.runs:
                 holder = alive.holder
                 raise RunHeldError(
                     str(alive.run), host=holder.host, pid=holder.pid, since=holder.since
                 )
-        await self._pull()
+        await pull_all(self._replica)
         theirs = await self._delete()
         kept = sorted(set(self._statuses) - set(request.runs))
         layout = self._replica.layout
@@ -76,54 +80,6 @@ class _Collection:
             await self._sweep(rubbish)
         await self._abort_uploads()
         return done
-
-    # -- who is there --------------------------------------------------------------------------
-
-    async def _survey(self) -> None:
-        """List the runs behind the shut gate; those that are alive keep it from being used."""
-        self._now_us = await self._shut()
-        try:
-            self._statuses = await self._listed()
-        finally:
-            await self._blobs.delete([GATE])
-        alive = []
-        for run, info in sorted(self._statuses.items()):
-            if self._now_us - info.modified_us >= ALIVE_US:
-                continue
-            record = unpack_status(await self._blobs.get(info.key), info.key)
-            if is_alive(record, info, self._now_us):
-                since = datetime.fromtimestamp(record.created_us / 1e6, UTC)
-                holder = Holder(record.host, record.pid or 0, since.isoformat(timespec="seconds"))
-                alive.append(Alive(run, holder))
-        self._done.alive = alive
-
-    async def _shut(self) -> int:
-        """Shut the gate, and return the store's time. Somebody else's gate is as good."""
-        await self._blobs.put(GATE, (b"a collection removes blobs",))
-        info = await self._blobs.stat(GATE)
-        return info.modified_us if info else self._request.now_us
-
-    async def _listed(self) -> dict[RunName, BlobInfo]:
-        found = {}
-        async for info in self._blobs.list(STATUS):
-            _, flow, run_id = info.key.split("/")
-            found[RunName(flow, run_id)] = info
-        return found
-
-    async def _pull(self) -> None:
-        """Bring every journal here: what they name is needed."""
-        at_once = asyncio.Semaphore(PULLS_AT_ONCE)
-
-        async def pull(run: RunName) -> None:
-            async with at_once:
-                await self._replica.pulling.run(run.flow, run.run_id)
-
-        with unwrapped():
-            async with asyncio.TaskGroup() as group:
-                for run in self._statuses:
-                    group.create_task(pull(run))
-
-    # -- what goes -----------------------------------------------------------------------------
 
     async def _delete(self) -> frozenset[bytes]:
         """Delete the runs of the request; return what they referred to."""
@@ -166,9 +122,9 @@ class _Collection:
         known = set(self._statuses)
         for start in range(0, len(rubbish), BATCH):
             batch = rubbish[start : start + BATCH]
-            await self._shut()
+            await _shut(self._blobs)
             try:
-                if fresh := set(await self._listed()) - known:
+                if fresh := set(await _listed(self._blobs)) - known:
                     self._done.began = min(fresh)
                     return
                 await self._blobs.delete([info.key for info in batch])
@@ -186,6 +142,47 @@ class _Collection:
         self._done.uploads = len(old)
         if old and not self._request.is_dry_run:
             await blobs.abort_uploads(old)
+
+
+async def _survey(blobs: BlobStore) -> tuple[int, dict[RunName, BlobInfo]]:
+    """The store's time, and the runs behind the shut gate."""
+    now_us = await _shut(blobs)
+    try:
+        return now_us, await _listed(blobs)
+    finally:
+        await blobs.delete([GATE])
+
+
+async def _shut(blobs: BlobStore) -> int:
+    """Shut the gate, and return the store's time."""
+    await blobs.put(GATE, (b"a collection removes blobs",))
+    info = await blobs.stat(GATE)
+    if info is None:
+        raise StoreUnavailableError("another collection is under way", hint="run it again later")
+    return info.modified_us
+
+
+async def _listed(blobs: BlobStore) -> dict[RunName, BlobInfo]:
+    found = {}
+    async for info in blobs.list(STATUS):
+        _, flow, run_id = info.key.split("/")
+        found[RunName(flow, run_id)] = info
+    return found
+
+
+async def _alive(
+    blobs: BlobStore, statuses: Mapping[RunName, BlobInfo], now_us: int
+) -> list[Alive]:
+    found = []
+    for run, info in sorted(statuses.items()):
+        if now_us - info.modified_us >= ALIVE_US:
+            continue
+        record = unpack_status(await blobs.get(info.key), info.key)
+        if is_alive(record, info, now_us):
+            since = datetime.fromtimestamp(record.created_us / 1e6, UTC)
+            holder = Holder(record.host, record.pid or 0, since.isoformat(timespec="seconds"))
+            found.append(Alive(run, holder))
+    return found
 
 
 def _digest(key: str) -> bytes | None:

@@ -8,7 +8,7 @@ import asyncio
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -94,6 +94,10 @@ class Pulling:
             _, name, run_id = info.key.split("/")
             await self._tags(name, run_id)
         await self._forget(flow, infos)
+
+    def listed(self) -> AsyncIterator[RunRecord]:
+        """The runs that are listed now, newest first."""
+        return self._metadata.runs()
 
     async def put_tags(self, record: RunRecord) -> None:
         """Tell others the tags that a run has now. Of two who do so at once, the later one wins."""

@@ -15,10 +15,12 @@ from engine.stores.layout import Layout
 from engine.stores.logs import LOG_MAGIC
 from engine.stores.metadata.base import MetadataStore
 from engine.stores.metadata.rebuild import Decoder
+from engine.stores.remote.cache import mark_shipped, mark_unshipped, trim
 from engine.stores.remote.downloads import Downloads
 from engine.stores.remote.keys import JOURNAL, LOG
+from engine.stores.remote.named import Named
 from engine.stores.remote.pulling import Pulling, extent
-from engine.stores.remote.shipper import Growing, Named, Shipment, Shipper
+from engine.stores.remote.shipper import Growing, Shipment, Shipper
 from engine.stores.remote.uploads import Uploads
 from engine.stores.threads import in_thread
 
@@ -35,6 +37,7 @@ class Replica:
         decode: what a journal's frame says to metadata.
         named: what blobs it names.
         now_us: the wall clock.
+        cache_max_bytes: the most bytes of blobs that the directory keeps.
     """
 
     def __init__(
@@ -46,10 +49,12 @@ class Replica:
         decode: Decoder,
         named: Named,
         now_us: Callable[[], int],
+        cache_max_bytes: int,
     ) -> None:
         self.blobs = blobs
         self.layout = layout
         self._named = named
+        self._cache_max_bytes = cache_max_bytes
         self._directory = BlobDirectory(str(layout.blobs))  # fetches nothing by itself
         self.downloads = Downloads(blobs, self._directory)
         self.pulling = Pulling(blobs, layout, metadata, decode, now_us)
@@ -61,6 +66,14 @@ class Replica:
         """What ships a run."""
         uploads = Uploads(self.blobs, self._directory)
         return Shipper(self.blobs, shipment, uploads, self._directory, self._named)
+
+    def mark_unshipped(self, flow: str, run_id: str) -> None:
+        """Say that a run that begins has what is nowhere else. To be called inside the gate."""
+        mark_unshipped(self.layout, flow, run_id)
+
+    async def trim(self) -> None:
+        """Let go of blobs that are cached beyond the bound."""
+        await in_thread(trim, self.layout, self._cache_max_bytes)
 
     async def settle(self, flow: str, run_id: str) -> None:
         """Bring a run that nobody drives up to date on both sides.
@@ -82,6 +95,7 @@ class Replica:
         segments = await self.pulling.segments(flow, run_id)
         there = extent(segments[JOURNAL]), extent(segments[LOG])
         if there[0] >= here[0] and there[1] >= here[1]:
+            await in_thread(mark_shipped, self.layout, flow, run_id)
             return
         shipment = Shipment(
             flow,
@@ -93,6 +107,7 @@ class Replica:
         shipper = self.shipper(shipment)
         shipper.close()
         await shipper.run()
+        await in_thread(mark_shipped, self.layout, flow, run_id)
 
     def _sound_end(self, flow: str, run_id: str, name: str) -> int:
         try:

@@ -21,11 +21,12 @@ from engine.stores.artifacts import PACKED, read_entry, unpack_entry
 from engine.stores.base import BlobStore
 from engine.stores.directory import BlobDirectory
 from engine.stores.journals import JournalReader
-from engine.stores.manifest import Entry, FileIdentity, Manifest
+from engine.stores.manifest import Entry, Manifest
 from engine.stores.packed import PackedList
 from engine.stores.remote.keys import JOURNAL, LOG, segment_key
+from engine.stores.remote.named import Named, There
 from engine.stores.remote.segments import Merging, Segment
-from engine.stores.remote.uploads import Uploads
+from engine.stores.remote.uploads import Uploads, Wanted
 from engine.stores.threads import in_thread
 
 SEGMENT_MAX_BYTES = 8 << 20
@@ -33,10 +34,6 @@ FLUSH_EVERY_S = 0.05
 """A commit waits at most this long for others to share its request."""
 LOG_EVERY_S = 1.0
 _FRAMES_A_TURN = 200
-
-Named = Callable[[bytes], tuple[bytes, bool] | None]
-"""A journal's payload to the packed manifest in it, if there is one, and whether a manifest that is
-committed names the same blobs already."""
 
 
 class Growing(Struct, frozen=True):
@@ -223,41 +220,38 @@ class Shipper:
         self._looked_to = end
         self._going.append(_Stretch(end, group.create_task(self._upload(wanted))))
 
-    def _wants(self) -> tuple[dict[bytes, FileIdentity | None], int]:
+    def _wants(self) -> tuple[dict[bytes, Wanted], int]:
         """The blobs that new frames name, and where those frames end."""
-        wanted: dict[bytes, FileIdentity | None] = {}
-        known: dict[bytes, FileIdentity | None] = {}
+        found: dict[There, dict[bytes, Wanted]] = {there: {} for there in There}
         with JournalReader(self._journal.file.path) as reader:
             for number, (_, payload) in enumerate(reader.scan(self._looked_to), 1):
-                if found := self._named(payload):
-                    packed, is_known = found
-                    into = known if is_known else wanted
+                for packed, there in self._named(payload):
                     for entry in entries_of(packed):
-                        self._add(entry, into, is_known=is_known)
+                        self._add(entry, found[there], there)
                 if number == _FRAMES_A_TURN:
                     break
-            self._uploads.note(known)
-            return wanted, reader.position
+            self._uploads.note(found[There.CERTAIN])
+            return found[There.UNKNOWN] | found[There.LIKELY], reader.position
 
-    def _add(self, entry: Entry, into: dict[bytes, FileIdentity | None], *, is_known: bool) -> None:
+    def _add(self, entry: Entry, into: dict[bytes, Wanted], there: There) -> None:
         if entry.digest is not None:
             digest = bytes.fromhex(entry.digest)
             # What another machine has put, it has put with all that it names.
             if digest in into or self._uploads.knows(digest):
                 return
-            into[digest] = entry.identity
-        if entry.serializer == PACKED and not (is_known and entry.digest):
+            into[digest] = Wanted(entry.identity, is_likely_there=there is There.LIKELY)
+        if entry.serializer == PACKED and not (there is There.CERTAIN and entry.digest):
             for item in PackedList(read_entry(entry, self._directory)):
-                self._add(unpack_entry(item), into, is_known=is_known)
+                self._add(unpack_entry(item), into, there)
 
-    async def _upload(self, wanted: dict[bytes, FileIdentity | None]) -> None:
+    async def _upload(self, wanted: dict[bytes, Wanted]) -> None:
         with unwrapped():
             await self._ensure_all(wanted)
 
-    async def _ensure_all(self, wanted: dict[bytes, FileIdentity | None]) -> None:
+    async def _ensure_all(self, wanted: dict[bytes, Wanted]) -> None:
         async with asyncio.TaskGroup() as group:
-            for digest, identity in wanted.items():
-                group.create_task(self._uploads.ensure(digest, identity))
+            for digest, what in wanted.items():
+                group.create_task(self._uploads.ensure(digest, what))
 
     async def _ship_logs(self) -> None:
         is_last = False

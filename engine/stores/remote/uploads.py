@@ -8,6 +8,8 @@ import asyncio
 import os
 from collections.abc import Iterable
 
+from msgspec import Struct
+
 from engine.errors import BlobNotFoundError
 from engine.stores.base import BlobStore
 from engine.stores.cas import blob_key
@@ -19,6 +21,16 @@ ASK_FIRST_BYTES = 8 << 20
 """From here on sending what is there already costs more than a request that asks."""
 
 _OPEN_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Wanted(Struct, frozen=True):
+    """What is known of a blob that is to be durable.
+
+    `identity` is of the file that was hashed, which need then not be hashed again.
+    """
+
+    identity: FileIdentity | None = None
+    is_likely_there: bool = False
 
 
 class Uploads:
@@ -43,12 +55,12 @@ class Uploads:
         """Whether it is known that the blob is in the store."""
         return digest in self._known
 
-    async def ensure(self, digest: bytes, identity: FileIdentity | None = None) -> None:
+    async def ensure(self, digest: bytes, wanted: Wanted) -> None:
         """Return when the blob is durable.
 
         Args:
             digest: the blob's, 32 bytes.
-            identity: of the file that was hashed, which need then not be hashed again.
+            wanted: what is known of it.
 
         Raises:
             BlobNotFoundError: it is in neither place.
@@ -58,27 +70,27 @@ class Uploads:
         while digest not in self._known:
             going = self._going.get(digest)
             if going is None:
-                await self._upload(digest, identity)
+                await self._upload(digest, wanted)
                 return
             await asyncio.wait([going])  # if that fails or is cancelled, it is ours to do
 
-    async def _upload(self, digest: bytes, identity: FileIdentity | None) -> None:
+    async def _upload(self, digest: bytes, wanted: Wanted) -> None:
         done = self._going[digest] = asyncio.get_running_loop().create_future()
         try:
-            await self._put(digest.hex(), identity)
+            await self._put(digest.hex(), wanted)
             self._known.add(digest)
         finally:
             del self._going[digest]
             done.cancel()
 
-    async def _put(self, digest: str, identity: FileIdentity | None) -> None:
+    async def _put(self, digest: str, wanted: Wanted) -> None:
         key = blob_key(digest)
         try:
             size = self._directory.size(digest)
-            is_large = size is None or size >= ASK_FIRST_BYTES
-            if is_large and await self._blobs.stat(key) is not None:
+            is_asked = wanted.is_likely_there or size is None or size >= ASK_FIRST_BYTES
+            if is_asked and await self._blobs.stat(key) is not None:
                 return
-            await in_thread(self._directory.check, digest, identity)
+            await in_thread(self._directory.check, digest, wanted.identity)
             fd = await in_thread(os.open, self._directory.path(digest), _OPEN_READ)
         except (BlobNotFoundError, FileNotFoundError) as error:
             if await self._blobs.stat(key) is None:

@@ -30,7 +30,8 @@ class Pace(Struct, frozen=True):
     """How hard to try.
 
     `first_s` is the patience with a server that never answered yet: most likely the endpoint is
-    wrong. `slowest_bytes_s` is the slowest transfer that is still taken to be alive.
+    wrong. `slowest_bytes_s` is the slowest transfer that is still taken to be alive, `patience` a
+    factor of the time that a server has beside that. `retries_s` refills the budget of `burst`.
     """
 
     concurrency: int = 64
@@ -38,7 +39,8 @@ class Pace(Struct, frozen=True):
     first_s: float = 2.5
     backoff_s: float = 0.05
     backoff_max_s: float = 5.0
-    slowest_bytes_s: float = 64 * 1024
+    slowest_bytes_s: float = 512 * 1024
+    patience: float = 1.0
     burst: float = 50.0
     retries_s: float = 10.0
 
@@ -51,29 +53,32 @@ def paced(
     sender: Sender, pace: Pace, *, jitter: Callable[[], float] = random.random
 ) -> "RetryingSender":
     """`sender` with all limits; `jitter` returns numbers of 0 to 1."""
-    limited = LimitedSender(TimedSender(sender, pace.slowest_bytes_s), pace.concurrency)
+    limited = LimitedSender(TimedSender(sender, pace), pace.concurrency)
     return RetryingSender(limited, pace, jitter)
 
 
 class TimedSender:
     """Gives up a request that takes longer than the server's time and that of its bytes."""
 
-    def __init__(self, inner: Sender, slowest_bytes_s: float) -> None:
+    def __init__(self, inner: Sender, pace: Pace) -> None:
         self._inner = inner
-        self._slowest_bytes_s = slowest_bytes_s
+        self._pace = pace
 
     async def send(self, request: Request[R]) -> R:
         """See `requests.Sender`.
 
         Raises:
-            StoreUnavailableError: it took too long.
+            StoreThrottledError: it took too long.
         """
-        patience_s = request.server_s + request.flight_bytes / self._slowest_bytes_s
+        patience_s = self._pace.patience * request.server_s
+        patience_s += request.flight_bytes / self._pace.slowest_bytes_s
         try:
             async with asyncio.timeout(patience_s):
                 return await self._inner.send(request)
         except TimeoutError:
-            raise StoreUnavailableError(f"no answer in {patience_s:.0f} s") from None
+            name = type(request).__name__.lower()
+            problem = f"cannot {name} {request.key}: no answer in {patience_s:.1f} s"
+            raise StoreThrottledError(problem) from None  # fewer at once may each be in time
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -134,26 +139,64 @@ class LimitedSender:
 
 
 class RetryBudget:
-    """Retries that may be made now: `burst` at first, one more for each success and by time."""
+    """Retries that may be made: `burst` at first, one more for each success, and some by time."""
 
     def __init__(self, burst: float, per_s: float) -> None:
         self._burst = burst
         self._per_s = per_s
         self._left = burst
         self._at_s = 0.0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
 
     def earn(self) -> None:
+        """A request succeeded: another may be tried again."""
         self._left = min(self._burst, self._left + 1)
+        self._release()
 
-    def wait_s(self, now_s: float) -> float:
-        """Take one retry and return how long it has to wait for its turn."""
+    async def take(self, patience_s: float) -> bool:
+        """Wait for a retry to be there and take it; False if there is none in time."""
+        self._refill()
+        if not self._waiting and self._left >= 1:
+            self._left -= 1
+            return True
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        self._wake_later()
+        try:
+            async with asyncio.timeout(patience_s):
+                await turn
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if turn.done() and not turn.cancelled():
+                self._left += 1  # it came at the same moment: the next one's
+                self._release()
+            if isinstance(error, TimeoutError):
+                return False
+            raise
+        return True
+
+    def _refill(self) -> None:
+        now_s = asyncio.get_running_loop().time()
         self._left = min(self._burst, self._left + (now_s - self._at_s) * self._per_s)
         self._at_s = now_s
-        self._left -= 1
-        return max(0.0, -self._left / self._per_s)
 
-    def give_back(self) -> None:
-        self._left += 1
+    def _release(self) -> None:
+        while self._waiting and self._left >= 1:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._left -= 1
+                turn.set_result(None)
+
+    def _wake_later(self) -> None:
+        if self._timer is None and self._waiting:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(1 / self._per_s, self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        self._refill()
+        self._release()
+        self._wake_later()
 
 
 class RetryingSender:
@@ -187,7 +230,7 @@ class RetryingSender:
                 reply = await self._inner.send(request)
             except StoreUnavailableError as error:
                 self._reached |= not isinstance(error, StoreUnreachableError)
-                await self._wait(error, attempt, clock() - began)
+                await self._wait(error, attempt, began)
             except UploadGoneError:
                 if attempt > 1 and await self._is_ours(request):
                     return True  # type: ignore[return-value]  # what a FinishUpload returns
@@ -202,21 +245,22 @@ class RetryingSender:
     async def aclose(self) -> None:
         await self._inner.aclose()
 
-    async def _wait(self, error: StoreUnavailableError, attempt: int, elapsed_s: float) -> None:
+    async def _wait(self, error: StoreUnavailableError, attempt: int, began_s: float) -> None:
+        """Wait until the next attempt, or raise if that would be too late."""
         pace = self._pace
-        backoff_s = min(pace.backoff_max_s, pace.backoff_s * 2 ** min(attempt, 30))
-        queue_s = self._budget.wait_s(asyncio.get_running_loop().time())
-        wait_s = queue_s + self._jitter() * backoff_s
+        clock = asyncio.get_running_loop().time
         patience_s = pace.deadline_s if self._reached else min(pace.first_s, pace.deadline_s)
-        if elapsed_s + wait_s > patience_s:
-            self._budget.give_back()
-            if not self._reached:
-                raise error
-            doing, _, problem = error.message.removeprefix("cannot ").partition(": ")
-            raise StoreGaveUpError(
-                doing, elapsed_s=elapsed_s, attempts=attempt, problem=problem, hint=error.hint
-            ) from error
-        await asyncio.sleep(wait_s)
+        wait_s = self._jitter() * min(pace.backoff_max_s, pace.backoff_s * 2 ** min(attempt, 30))
+        if clock() + wait_s < began_s + patience_s:
+            await asyncio.sleep(wait_s)
+            if await self._budget.take(began_s + patience_s - clock()):
+                return
+        if not self._reached:
+            raise error
+        doing, _, problem = error.message.removeprefix("cannot ").partition(": ")
+        raise StoreGaveUpError(
+            doing, elapsed_s=clock() - began_s, attempts=attempt, problem=problem, hint=error.hint
+        ) from error
 
     async def _is_ours(self, request: Request[Any]) -> bool:  # Any: no matter which
         if not isinstance(request, Put | FinishUpload):

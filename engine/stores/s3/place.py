@@ -43,13 +43,21 @@ class S3Place(Struct, frozen=True):
     def url(self) -> str:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
+    def checked(self, key: str) -> str:
+        """Return `key` if it can be a blob's.
+
+        Raises:
+            UnsafeNameError: it cannot.
+        """
+        return checked_key(key)
+
     def name(self, key: str) -> str:
         """The object's key in the bucket.
 
         Raises:
             UnsafeNameError: `key` is none.
         """
-        return self.prefix + checked_key(key)
+        return self.prefix + self.checked(key)
 
     def key(self, name: str) -> str:
         return name.removeprefix(self.prefix)

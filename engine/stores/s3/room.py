@@ -42,7 +42,7 @@ class Room:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._add(-count)
-            else:
+            elif claim in self._waiting:
                 self._waiting.remove(claim)
             self._admit()
             raise

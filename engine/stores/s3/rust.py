@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Config, S3Credential
 
 _STATUS = re.compile(r"status code: (\d{3})")
+_HOST = re.compile(r"https?://[^/ ]+")
 _KEEP_S = 540
 """How long credentials are kept. obstore asks again five minutes before, the SDK renews what has
 ten minutes left."""
 
 
 class RustSender:
-    """`session` and `sdk`, which sends what this does not, are the caller's to close."""
+    """`session` is the caller's to close; `sdk` sends what this does not."""
 
     def __init__(
         self, place: S3Place, session: AwsSession, config: Config, sdk: ask.Sender
@@ -59,23 +60,18 @@ class RustSender:
         return await self._sdk.send(request)
 
     async def aclose(self) -> None:
-        if self._store is None:
-            return
-        from obstore.store import MemoryStore  # noqa: PLC0415  # it is there already
-
         self._store = None
-        for _ in range(3):  # obstore's threads close a dropped store's sockets when next awake
-            await MemoryStore().put_async("wake", b"")
+        await self._sdk.aclose()
 
     async def _get(self, request: ask.Get) -> ask.Fetched:
         doing = f"read {self._place.show(request.key)}"
         options: dict[str, object] = {"range": (request.start, request.start + request.length)}
         if request.etag is not None:
             options["if_match"] = request.etag
-        store = await self._opened()
+        await self._open()
         try:
             with _errors(doing):
-                reply = await store.get_async(self._place.name(request.key), options=options)
+                reply = await self._store.get_async(self._place.name(request.key), options=options)
                 body = await reply.bytes_async()
         except _RefusedError as error:
             return without_bytes(request, error.answer, doing)
@@ -84,10 +80,10 @@ class RustSender:
 
     async def _put(self, request: ask.Put) -> bool:
         doing = f"write {self._place.show(request.key)}"
-        store = await self._opened()
+        await self._open()
         try:
             with _errors(doing):
-                await store.put_async(
+                await self._store.put_async(
                     self._place.name(request.key),
                     request.body,
                     attributes={WRITER: request.writer},
@@ -102,10 +98,12 @@ class RustSender:
 
     async def _head(self, request: ask.Head) -> ask.Found | None:
         doing = f"look for {self._place.show(request.key)}"
-        store = await self._opened()
+        await self._open()
         try:
             with _errors(doing):
-                reply = await store.get_async(self._place.name(request.key), options={"head": True})
+                reply = await self._store.get_async(
+                    self._place.name(request.key), options={"head": True}
+                )
         except _RefusedError as error:
             if error.answer.status == 404:
                 return None
@@ -114,16 +112,16 @@ class RustSender:
         info = BlobInfo(request.key, reply.meta["size"], modified_us)
         return ask.Found(info, reply.attributes.get(WRITER, ""))
 
-    async def _opened(self) -> Any:  # Any: as above
+    async def _open(self) -> None:
+        """Make `_store`, which no frame keeps: an error's traceback would keep its sockets."""
         if self._store is None:
             async with self._opening:
                 if self._store is None:
                     await self._session.credentials()  # so that their lack is told as what it is
                     location = await self._session.location("s3")
-                    self._store = await asyncio.to_thread(self._open, location)
-        return self._store
+                    self._store = await asyncio.to_thread(self._made, location)
 
-    def _open(self, location: Location) -> Any:  # Any: as above
+    def _made(self, location: Location) -> Any:  # Any: as above
         from obstore.store import S3Store  # noqa: PLC0415  # only where there is S3
 
         return S3Store(
@@ -206,7 +204,11 @@ def _errors(doing: str) -> Iterator[None]:
         status = _STATUS.search(text)
         if status:
             raise _RefusedError(parse_answer(int(status[1]), text)) from error
-        problem = f"cannot {doing}: {text.rpartition(' - ')[2]}"
+        if "redirect without LOCATION" in text:
+            raise _RefusedError(Answer(301, "PermanentRedirect")) from error
         if "kind: Connect" in inside:
+            where = _HOST.search(text)
+            problem = f"cannot {doing}: nothing answers at {where[0] if where else 'its endpoint'}"
             raise StoreUnreachableError(problem, hint=ENDPOINT_HINT) from error
+        problem = f"cannot {doing}: {text.rpartition(' - ')[2]}"
         raise StoreUnavailableError(problem) from error

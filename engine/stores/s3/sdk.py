@@ -81,15 +81,27 @@ class SdkSender:
         return f"{verb} {self._place.show(request.key)}"
 
     async def _head(self, request: ask.Head) -> ask.Found | None:
+        found = await self._facts(request)
+        if found is None:
+            return None
+        info = BlobInfo(request.key, found["ContentLength"], _microseconds(found["LastModified"]))
+        # S3 gives names of metadata in lower case, others as they like.
+        writers = [value for name, value in found["Metadata"].items() if name.lower() == WRITER]
+        return ask.Found(info, *writers)
+
+    async def _facts(self, request: ask.Request[Any]) -> _Options | None:  # Any: no matter which
+        """What S3 says of the request's key; None if there is no such object."""
         doing = self._doing("look for", request)
         try:
-            found = await self._call(doing, "head_object", self._object(request.key))
+            return await self._call(doing, "head_object", self._object(request.key))
         except _RefusedError as error:
             if error.answer.status == 404:
                 return None
             raise error_of(error.answer, doing=doing) from error.__cause__
-        info = BlobInfo(request.key, found["ContentLength"], _microseconds(found["LastModified"]))
-        return ask.Found(info, found["Metadata"].get(WRITER, ""))
+
+    def _beside(self, request: ask.Put | ask.BeginUpload) -> _Options:
+        """What is written beside the bytes."""
+        return {**self._encryption, "Metadata": {WRITER: request.writer}}
 
     async def _get(self, request: ask.Get) -> ask.Fetched:
         doing = self._doing("read", request)
@@ -111,12 +123,15 @@ class SdkSender:
         doing = self._doing("write", request)
         options = {
             **self._object(request.key),
-            **self._encryption,
+            **self._beside(request),
             "Body": _bytes(request.body),
             "ChecksumAlgorithm": "SHA256",
-            "Metadata": {WRITER: request.writer},
         }
-        return await self._unless_taken(doing, "put_object", options, request.if_absent)
+        if await self._unless_taken(doing, "put_object", options, request.if_absent):
+            return True
+        # aiohttp sends a PUT again by itself when a kept connection breaks: it may be our blob.
+        found = await self._head(ask.Head(key=request.key))
+        return found is not None and found.writer == request.writer
 
     async def _unless_taken(
         self, doing: str, operation: str, options: _Options, if_absent: bool
@@ -154,9 +169,8 @@ class SdkSender:
     async def _begin_upload(self, request: ask.BeginUpload) -> str:
         options = {
             **self._object(request.key),
-            **self._encryption,
+            **self._beside(request),
             "ChecksumAlgorithm": "SHA256",
-            "Metadata": {WRITER: request.writer},
         }
         reply = await self._reply(
             self._doing("begin to write", request), "create_multipart_upload", options
@@ -269,9 +283,9 @@ class _RefusedError(Exception):
 def _answer_of(response: _Options) -> Answer:
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     facts = response.get("Error", {})
-    code = str(facts.get("Code", ""))
+    code = str(facts.get("Code") or "")
     # The SDK makes a code of the status where the server gave none.
-    return Answer(status, "" if code.isdecimal() else code, str(facts.get("Message", "")))
+    return Answer(status, "" if code.isdecimal() else code, str(facts.get("Message") or ""))
 
 
 def _encryption(config: Config) -> _Options:

@@ -26,11 +26,12 @@ from engine.errors import (
     BlobChangedError,
     BlobNotFoundError,
     LimitExceededError,
+    StoreDeniedError,
     StoreError,
+    StoreSettingError,
     UploadConflictError,
 )
 from engine.stores.base import BlobInfo, Buffer
-from engine.stores.keys import checked_key
 from engine.stores.s3 import requests as ask
 from engine.stores.s3.bodies import (
     BuffersSource,
@@ -55,15 +56,23 @@ PART_BYTES = 8 * MIB
 FIRST_BYTES = 2 * MIB
 """What is asked for of a blob of unknown size: one request for most of them."""
 
-WIDTH = 16
-"""Parts of one blob on their way at once."""
+RANGE_BYTES = 4 * MIB
+UPLOADS, DOWNLOADS = 4, 8
+"""Parts and ranges of one blob on their way at once: 32 MiB."""
+
+_DELETES = 8
 
 _TRIES = 4  # of what another writer of the same key may undo
 _ABORT_S = 5.0
 
 
 def open_s3(
-    url: str, config: Config, *, session: AwsSession | None = None, room: Room | None = None
+    url: str,
+    config: Config,
+    *,
+    session: AwsSession | None = None,
+    room: Room | None = None,
+    pace: Pace | None = None,
 ) -> "S3BlobStore":
     """The store at `url`, `s3://bucket/prefix`. Asks nothing of S3 yet; see `check`.
 
@@ -72,6 +81,7 @@ def open_s3(
         config: the s3_... settings.
         session: one to share with others, closed by its owner; default: one of the store's own.
         room: memory to share with others; default: s3_memory_mib of the store's own.
+        pace: how hard to try; default: by the settings.
 
     Raises:
         ConfigError: `url` is no place in S3.
@@ -82,7 +92,7 @@ def open_s3(
     if config.s3_client != "aioboto3":
         sender = RustSender(place, aws, config, sender)
     store = S3BlobStore(
-        paced(sender, Pace.of(config)), place, room or Room(config.s3_memory_mib * MIB)
+        paced(sender, pace or Pace.of(config)), place, room or Room(config.s3_memory_mib * MIB)
     )
     if session is None:
         store.on_close = aws.aclose
@@ -100,7 +110,7 @@ class S3BlobStore:
         self.place = place
         self.on_close: Callable[[], Awaitable[None]] = _nothing
         self._sender = sender
-        self._room = room
+        self.room = room
 
     async def check(self) -> None:
         """Ask S3 for anything at all.
@@ -112,7 +122,7 @@ class S3BlobStore:
 
     async def get(self, key: str) -> bytes:
         target = BytesTarget()
-        await self._download(checked_key(key), 0, None, target)
+        await self._download(self.place.checked(key), 0, None, target)
         return target.finish()
 
     async def get_range(self, key: str, start: int, length: int) -> bytes:
@@ -121,20 +131,24 @@ class S3BlobStore:
                 raise BlobNotFoundError(key)
             return b""
         target = BytesTarget()
-        await self._download(checked_key(key), start, length, target)
+        await self._download(self.place.checked(key), start, length, target)
         return target.finish()
 
     async def get_to_file(self, key: str, fd: int) -> int:
-        return await self._download(checked_key(key), 0, None, FileTarget(fd))
+        return await self._download(self.place.checked(key), 0, None, FileTarget(fd))
 
     async def put(self, key: str, parts: Sequence[Buffer], *, if_absent: bool = False) -> bool:
-        return await self._store(checked_key(key), BuffersSource(parts), if_absent)
+        return await self._store(self.place.checked(key), BuffersSource(parts), if_absent)
 
     async def put_file(self, key: str, fd: int, *, if_absent: bool = False) -> bool:
-        return await self._store(checked_key(key), FileSource(fd), if_absent)
+        return await self._store(self.place.checked(key), FileSource(fd), if_absent)
 
     async def stat(self, key: str) -> BlobInfo | None:
-        found = await self._sender.send(ask.Head(key=checked_key(key)))
+        try:
+            found = await self._sender.send(ask.Head(key=self.place.checked(key)))
+        except (StoreDeniedError, StoreSettingError):
+            await self.check()  # the answer to a HEAD has no body that says why
+            raise
         return found.info if found else None
 
     async def list(self, prefix: str = "") -> AsyncIterator[BlobInfo]:
@@ -147,9 +161,9 @@ class S3BlobStore:
             page = await self._sender.send(ask.List(key=prefix, after=page.after))
 
     async def delete(self, keys: Collection[str]) -> None:
-        each = iter([checked_key(key) for key in keys])
+        each = iter([self.place.checked(key) for key in keys])
         pages = iter(lambda: tuple(islice(each, ask.DELETE_MAX)), ())
-        await _spread(pages, lambda page: self._sender.send(ask.Delete(keys=page)))
+        await _spread(pages, lambda page: self._sender.send(ask.Delete(keys=page)), _DELETES)
 
     async def unfinished_uploads(self, prefix: str = "") -> AsyncIterator[ask.Upload]:
         """Uploads in parts that killed writers left, and those that are under way."""
@@ -164,7 +178,7 @@ class S3BlobStore:
     async def abort_uploads(self, uploads: Iterable[ask.Upload]) -> None:
         """Drop what they hold. A writer that still lives fails."""
         aborts = (ask.AbortUpload(key=u.key, upload_id=u.upload_id) for u in uploads)
-        await _spread(aborts, self._sender.send)
+        await _spread(aborts, self._sender.send, _DELETES)
 
     async def aclose(self) -> None:
         await self._sender.aclose()
@@ -181,8 +195,8 @@ class S3BlobStore:
         raise AssertionError  # the loop returns or raises
 
     async def _download_once(self, key: str, start: int, length: int | None, target: Target) -> int:
-        first_bytes = FIRST_BYTES if length is None else min(length, PART_BYTES)
-        async with self._room.take(first_bytes):
+        first_bytes = FIRST_BYTES if length is None else min(length, RANGE_BYTES)
+        async with self.room.take(first_bytes):
             first = await self._sender.send(ask.Get(key=key, start=start, length=first_bytes))
             end = max(first.size_bytes, start)
             if length is not None:
@@ -194,19 +208,19 @@ class S3BlobStore:
             del first
 
         async def fetch(at: int) -> None:
-            count = min(PART_BYTES, end - at)
-            async with self._room.take(count):
+            count = min(RANGE_BYTES, end - at)
+            async with self.room.take(count):
                 request = ask.Get(key=key, start=at, length=count, etag=etag)
                 await target.place(at - start, (await self._sender.send(request)).body)
 
-        await _spread(range(begin, end, PART_BYTES), fetch)
+        await _spread(range(begin, end, RANGE_BYTES), fetch, DOWNLOADS)
         return end - start
 
     async def _store(self, key: str, source: Source, if_absent: bool) -> bool:
-        if source.size_bytes > min(SINGLE_BYTES, self._room.size_bytes):
+        if source.size_bytes > min(SINGLE_BYTES, self.room.size_bytes):
             return await self._upload(key, source, if_absent)
         writer = secrets.token_hex(16)
-        async with self._room.take(source.size_bytes):
+        async with self.room.take(source.size_bytes):
             body = await source.cut(0, source.size_bytes) if source.size_bytes else b""
             return await self._sender.send(
                 ask.Put(key=key, body=body, writer=writer, if_absent=if_absent)
@@ -214,7 +228,7 @@ class S3BlobStore:
 
     async def _upload(self, key: str, source: Source, if_absent: bool) -> bool:
         part_bytes = max(PART_BYTES, -(-source.size_bytes // ask.PARTS_MAX))
-        if part_bytes > self._room.size_bytes:
+        if part_bytes > self.room.size_bytes:
             raise LimitExceededError(
                 f"a blob of {source.size_bytes:,} bytes has parts of {part_bytes:,} bytes",
                 hint="raise s3_memory_mib (AFLOW_S3_MEMORY_MIB)",
@@ -237,7 +251,7 @@ class S3BlobStore:
 
         async def put(index: int) -> None:
             count = min(part_bytes, source.size_bytes - starts[index])
-            async with self._room.take(count):
+            async with self.room.take(count):
                 body = await source.cut(starts[index], count)
                 parts[index] = await self._sender.send(
                     ask.PutPart(key=key, upload_id=upload_id, number=index + 1, body=body)
@@ -245,7 +259,7 @@ class S3BlobStore:
 
         stored = False
         try:
-            await _spread(range(len(starts)), put)
+            await _spread(range(len(starts)), put, UPLOADS)
             stored = await self._sender.send(
                 ask.FinishUpload(
                     key=key,
@@ -267,10 +281,10 @@ class S3BlobStore:
                 await self._sender.send(request)
 
 
-async def _spread(items: Iterable[T], work: Callable[[T], Awaitable[object]]) -> None:
-    """Work on `items`, WIDTH at once; the first failure ends the others and is raised."""
+async def _spread(items: Iterable[T], work: Callable[[T], Awaitable[object]], width: int) -> None:
+    """Work on `items`, `width` at once; the first failure ends the others and is raised."""
     left = iter(items)
-    chosen = list(islice(left, WIDTH))
+    chosen = list(islice(left, width))
     if len(chosen) == 1:
         await work(chosen[0])
         return

@@ -86,7 +86,7 @@ async def test_every_attribute_of_a_run_is_that_of_the_other_client(datastore: P
         *("tags", "user_tags", "system_tags"),
     ):
         assert await getattr(run, name) == getattr(other, name), name
-    assert run.code is run.trigger is None
+    assert await run.code is run.trigger is None
     assert await run.is_in_namespace()
     assert await run.parent.is_in_namespace()
     assert [step.id async for step in run] == [step.id for step in other]
@@ -137,7 +137,7 @@ async def test_every_attribute_of_steps_and_tasks_is_that_of_the_other_client(
         assert [line async for line in task.loglines("stdout")] == list(other.loglines("stdout"))
         assert [p async for p in task.parent_task_pathspecs] == list(other.parent_task_pathspecs)
         assert [p async for p in task.child_task_pathspecs] == list(other.child_task_pathspecs)
-        assert task.code is task.environment_info is None
+        assert await task.code is task.environment_info is None
         assert task.parent.parent.parent == aio.Flow("Fan")
     assert await aio.Task("Fan/R1/work/1").exception == FAILURE
     assert await aio.Task("Fan/R1/work/1", attempt=0).stderr == "first try\n"

@@ -18,7 +18,7 @@ def test_files_with_a_suffix_are_kept_in_all_directories(tmp_path: Path) -> None
     assert paths(look(str(tmp_path), (".R", ".csv"))) == ["R.R", "data.csv"]
 
 
-def test_hidden_files_caches_and_virtual_environments_are_left_out(tmp_path: Path) -> None:
+def test_hidden_files_caches_environments_and_datastores_are_left_out(tmp_path: Path) -> None:
     plant(
         tmp_path,
         {
@@ -28,6 +28,9 @@ def test_hidden_files_caches_and_virtual_environments_are_left_out(tmp_path: Pat
             "__pycache__/flow.py": "",
             "env/pyvenv.cfg": "",
             "env/lib/site.py": "",
+            "store/format": "",
+            "store/blobs/x.py": "",
+            "store/runs/y.py": "",
         },
     )
 

@@ -63,7 +63,8 @@ async def run_on(
     flow: Any,
     **options: Any,  # Any: of RunOptions
 ) -> FinishedRun:
-    engine = Engine(Config(datastore=str(folder)))
+    code = options.pop("code", "none")
+    engine = Engine(Config(datastore=str(folder), package_suffixes=code))
     engine._stores = machine(folder, blobs)
     async with engine:
         return await engine.execute(flow, RunOptions(**options))
@@ -123,6 +124,17 @@ async def test_a_thousand_finished_tasks_are_gone_on_from_with_20_requests(tmp_p
         await there.settle("Wide", first.run_id)
     spent = blobs.requests - before
     assert sum(n for kind, n in spent.items() if " " not in kind) <= 20, spent
+
+
+async def test_code_that_is_there_already_costs_one_request(tmp_path: Path) -> None:
+    blobs = CountedStore()
+    await run_on(tmp_path / "a", blobs, Quick, code=".md")
+    first = blobs.requests["put blobs"]
+    assert first == 1
+    asked = blobs.requests["stat"]
+    await run_on(tmp_path / "b", blobs, Quick, code=".md")
+    assert blobs.requests["put blobs"] == first
+    assert blobs.requests["stat"] - asked == 2  # of the gate, and of the code
 
 
 async def test_a_store_that_takes_no_blobs_ends_the_run_and_nothing_names_them(

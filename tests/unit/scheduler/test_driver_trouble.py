@@ -23,6 +23,7 @@ from engine.scheduler.progress import (
 )
 from engine.stores.manifest import Manifest
 from engine.stores.taskspec import Report, TaskSpec
+from engine.testing import virtual_time
 from engine.testing.fakes import (
     GraphScript,
     MemoryJournal,
@@ -365,6 +366,41 @@ def test_a_full_disk_ends_the_run_and_is_raised() -> None:
     assert isinstance(rig.seen[-1], RunDone)
     commits = [r for r in rig.records() if isinstance(r, SucceededRecord)]
     assert len(commits) == len(rig.events(TaskDone)) > 3
+
+
+def test_a_journal_that_has_no_room_for_its_beginning_gets_no_end() -> None:
+    class FullAtFirst(MemoryJournal):
+        refusals = 0
+
+        def append(self, payload: bytes) -> int:
+            if not self.refusals:
+                self.refusals += 1
+                raise StoreUnavailableError("no space is left for the journal")
+            return super().append(payload)
+
+    rig = Rig(LINE, journal=FullAtFirst())
+    with pytest.raises(StoreUnavailableError, match="no space is left"):
+        rig.run()
+    assert rig.records() == []
+    assert [type(event) for event in rig.seen] == [RunDone]
+
+
+def test_r10_a_job_whose_clock_was_set_back_took_no_time() -> None:
+    class SetBack(ScriptedExecutor):
+        def _end(self, name: str, play: Play) -> None:
+            timer, _ = self._running.pop(name)
+            timer.cancel()
+            hour_us = 3_600_000_000
+            began_us = virtual_time.clock()
+            self.tell(JobEnded(name, play.exit, began_us, began_us - hour_us, play.outcome))
+
+    rig = Rig(LINE, executor_class=SetBack)
+    rig.run()
+    ends = [event for event in rig.seen if isinstance(event, TaskDone)]
+    assert len(ends) == 3
+    assert all(end.started_us == end.ended_us for end in ends)
+    written = [r for r in rig.records() if isinstance(r, SucceededRecord)]
+    assert all(record.started_us == record.ended_us for record in written)
 
 
 def test_an_executor_that_breaks_while_a_bug_is_cleaned_up_does_not_hide_it() -> None:

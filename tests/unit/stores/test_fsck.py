@@ -157,7 +157,9 @@ class Canary:
 
 
 @pytest.mark.parametrize("size", [0, 10_000])
-def test_nothing_that_is_read_is_run(directory: BlobDirectory, tmp_path: Path, size: int) -> None:
+def test_s04_nothing_that_is_read_is_run(
+    directory: BlobDirectory, tmp_path: Path, size: int
+) -> None:
     sung = tmp_path / "sung"
     value = [Canary(str(sung)), b"x" * size, np.zeros(size)]
     entries = save_values({"x": value}, directory, step="s")

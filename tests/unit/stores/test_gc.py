@@ -165,14 +165,14 @@ def test_a_run_that_begins_while_journals_are_read_loses_nothing(layout: Layout)
     orphan = put(layout, big(2))
     runs: list[WrittenRun] = []
 
-    def read(payload: bytes) -> bytes:
+    def read(payload: bytes) -> list[bytes]:
         if not runs:
             runs.append(WrittenRun(layout, "R2"))
             runs[0].commit(runs[0].write({"x": big(2)}))
             runs[0].end()
-        return payload
+        return [payload]
 
-    done = collect(layout, replace(request(), manifest_in=read))
+    done = collect(layout, replace(request(), manifests_in=read))
 
     assert (done.blobs, done.began) == (0, RunName("F", "R2"))
     assert orphan in stored(layout)

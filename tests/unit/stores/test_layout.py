@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.errors import DatastoreError, StoreAccessError, UnsafeNameError
 from engine.stores.layout import Layout, create_layout, find, open_layout
-from engine.testing.store_contract import UNSAFE_KEYS
+from engine.testing.blob_contract import UNSAFE_KEYS
 from tests.unit.stores.faulty import FaultyCalls
 
 

@@ -14,8 +14,8 @@ from tests.unit.stores.conftest import blob_files
 HOUR_US = 3_600_000_000
 
 
-def payload_is_manifest(payload: bytes) -> bytes | None:
-    return payload
+def payload_is_manifest(payload: bytes) -> list[bytes]:
+    return [payload]
 
 
 def big(seed: int) -> bytes:

@@ -55,14 +55,12 @@ def test_the_clock_counts_microseconds_with_the_loop() -> None:
 
 
 @pytest.mark.unguarded  # it stops a loop with a task in it: that is the test
-def test_waiting_for_what_never_comes_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(virtual_time, "STUCK_S", 0.01)
-
+def test_waiting_for_what_never_comes_is_noticed() -> None:
     async def scenario() -> None:
         await asyncio.Event().wait()
 
     with pytest.raises(StuckError):
-        virtual_time.run(scenario())
+        virtual_time.run(scenario(), stuck_s=0.01)
 
 
 def test_a_thread_may_take_real_time() -> None:

@@ -30,9 +30,10 @@ def test_blobs_of_a_task_are_synced_when_power_loss_matters(
     durability: str, is_synced: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[int] = []
+    bench = Bench(Big, tmp_path)
     monkeypatch.setattr(os, "fsync", synced.append)
 
-    Bench(Big, tmp_path).manifest("start", durability=durability)
+    bench.manifest("start", durability=durability)
 
     assert bool(synced) is is_synced
 

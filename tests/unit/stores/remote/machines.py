@@ -19,5 +19,13 @@ def machine(folder: Path, blobs: BlobStore) -> Stores:
     """The stores of a machine whose directory is `folder`."""
     layout = create_layout(folder)
     metadata = LocalMetadata(layout.metadata)
-    replica = Replica(blobs, layout, metadata, decode=fact_of, named=named_in, now_us=now_us)
+    replica = Replica(
+        blobs,
+        layout,
+        metadata,
+        decode=fact_of,
+        named=named_in,
+        now_us=now_us,
+        cache_max_bytes=1 << 30,
+    )
     return Stores(layout, layout.blob_directory(), metadata, replica)
