@@ -20,7 +20,8 @@ from pathlib import Path, PurePath
 from engine.errors import ConfigError
 
 DISTRIBUTION = "aflow-engine"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_REQUIREMENT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[([^]]*)\])?")
+_EXTRA = re.compile(r"extra\s*==\s*[\"']([^\"']+)")
 _FOR_TERMINALS = frozenset(("rich", "click", "pygments", "markdown-it-py", "mdurl"))
 _OURS_LEFT_OUT = frozenset(("cli", "testing", "__pycache__"))
 _SERVICES = frozenset(("s3", "sts", "sso", "sso-oidc", "signin"))
@@ -95,27 +96,38 @@ def _is_wanted(parts: tuple[str, ...]) -> bool:
 def _needed(name: str) -> list[metadata.Distribution]:
     """The distributions that `name` needs in a container, and theirs."""
     try:
-        todo = list(_required(metadata.distribution(name)))
+        todo = list(_required(metadata.distribution(name), frozenset()))
     except metadata.PackageNotFoundError as error:
         raise ConfigError(
             f"{DISTRIBUTION} is not installed here, so what a container needs is not known",
             hint="install it (pip install -e .), or start aflow by bin/aflow",
         ) from error
     found: dict[str, metadata.Distribution] = {}
+    seen: set[tuple[str, frozenset[str]]] = set()
     while todo:
-        name = todo.pop()
-        if name in found or name in _FOR_TERMINALS:
+        name, extras = wanted = todo.pop()
+        if wanted in seen or name in _FOR_TERMINALS:
             continue
+        seen.add(wanted)
         try:
             found[name] = metadata.distribution(name)
         except metadata.PackageNotFoundError:  # for another platform or version of Python
             continue
-        todo += _required(found[name])
+        todo += _required(found[name], extras)
     return [found[name] for name in sorted(found)]
 
 
-def _required(distribution: metadata.Distribution) -> Iterable[str]:
+def _required(
+    distribution: metadata.Distribution, extras: frozenset[str]
+) -> Iterable[tuple[str, frozenset[str]]]:
+    """What a distribution requires with these of its extras, and with which extras of theirs."""
     for requirement in distribution.requires or ():
-        match = _NAME.match(requirement)
-        if match and "extra ==" not in requirement:
-            yield re.sub(r"[-_.]+", "-", match[0]).lower()
+        match = _REQUIREMENT.match(requirement)
+        of = _EXTRA.search(requirement)
+        if match and (of is None or _normal(of[1]) in extras):
+            chosen = frozenset(_normal(e) for e in (match[2] or "").split(",") if e.strip())
+            yield _normal(match[1]), chosen
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()

@@ -20,8 +20,7 @@ FLOW = """
 import os, sys, time
 import numpy as np
 from beside import scale
-from engine import FlowSpec, Parameter, current, step
-from engine.flow.decorators import batch, catch, retry, timeout
+from engine import FlowSpec, Parameter, batch, current, step
 
 class Fan(FlowSpec):
     width = Parameter("width", default=18)
@@ -59,8 +58,7 @@ class Fan(FlowSpec):
 
 TROUBLE = """
 import os, signal, sys
-from engine import FlowSpec, current, step
-from engine.flow.decorators import batch, catch, retry
+from engine import FlowSpec, batch, catch, current, retry, step
 
 class Trouble(FlowSpec):
     @step
@@ -101,8 +99,7 @@ class Trouble(FlowSpec):
 
 WAITS = """
 import os, time
-from engine import FlowSpec, Parameter, step
-from engine.flow.decorators import batch
+from engine import FlowSpec, Parameter, batch, step
 
 class Waits(FlowSpec):
     folder = Parameter("folder", default="")
