@@ -9,6 +9,8 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from msgspec import Struct
+
 from engine.aws.rates import TokenBucket
 from engine.errors import ExecutorError
 from engine.executors.batch_errors import (
@@ -19,15 +21,32 @@ from engine.executors.batch_errors import (
     error_of,
 )
 from engine.executors.batch_requests import Body
-from engine.executors.batch_states import Seen, read_job
+from engine.executors.batch_states import ACTIVE_STATES, Seen, read_job
 
 CALL_S = 30.0
 TRIES = 8
 _BACKOFF_S, _BACKOFF_MAX_S = 0.2, 10.0
 _ENDPOINT_HINT = "is batch_endpoint_url (AFLOW_BATCH_ENDPOINT_URL) or the region right?"
 
+OURS = "/aflow_"
+"""What the ARN of a job definition of aflow's has in it."""
+
 Client = Callable[[], Awaitable[Any]]
 """Gives the SDK's client. Any: the SDK makes its classes at run time."""
+
+
+class Listed(Struct, frozen=True):
+    """A job of aflow's that has not ended, as a list shows it. `size` is its number of tasks."""
+
+    job_id: str
+    name: str
+    state: str
+    created_us: int
+    size: int = 1
+
+    @property
+    def run_id(self) -> str:
+        return self.name.partition("-")[0]
 
 
 class BatchClient:
@@ -79,6 +98,17 @@ class BatchClient:
         )
         jobs = [job async for job in found if job.get("jobName") == name]
         return [read_job(job) for job in sorted(jobs, key=lambda j: j.get("createdAt") or 0)]
+
+    async def active(self, queue: str) -> AsyncIterator[Listed]:
+        """aflow's jobs of a queue that have not ended: one call for each state they may be in."""
+        for state in ACTIVE_STATES:
+            body = {"jobQueue": queue, "jobStatus": state}
+            pages = self._pages("list_jobs", "jobSummaryList", body, doing=f"list jobs of {queue}")
+            async for job in pages:
+                if OURS in str(job.get("jobDefinition", "")):
+                    created_us = int(job.get("createdAt") or 0) * 1000
+                    size = int((job.get("arrayProperties") or {}).get("size") or 1)
+                    yield Listed(job["jobId"], job["jobName"], state, created_us, size)
 
     async def terminate(self, job_id: str, reason: str) -> None:
         """End a job; one that has ended already stays as it is."""

@@ -115,7 +115,7 @@ class Queues:
             BatchSettingError: there is no such queue, or it takes no jobs.
             LimitExceededError: no machine of that kind is so large.
         """
-        queue = needs.queue or await self._only_queue()
+        queue = needs.queue or await self.only_queue()
         if queue not in self._platforms:
             self._platforms[queue] = await self._platform(queue)
         needs = replace(needs, queue=queue, platform=self._platforms[queue])
@@ -124,7 +124,12 @@ class Queues:
         definition(needs, command)  # what Batch would refuse, is refused here
         return needs
 
-    async def _only_queue(self) -> str:
+    async def only_queue(self) -> str:
+        """The queue that there is.
+
+        Raises:
+            BatchSettingError: there is none, or there are several.
+        """
         if not self._only:
             usable = [q for q in await self._client.queues() if _is_usable(q)]
             if len(usable) != 1:

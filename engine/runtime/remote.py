@@ -15,12 +15,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.aws.cloudwatch import container_log
-from engine.aws.rates import bucket_of
 from engine.aws.sessions import AwsSession
 from engine.config import Config
 from engine.container.command import container_command
 from engine.errors import CodePackageError, ConfigError
-from engine.executors import batch_limits
 from engine.executors.base import Executor
 from engine.executors.batch import BatchExecutor, BatchExecutorConfig
 from engine.executors.batch_client import BatchClient
@@ -32,6 +30,7 @@ from engine.flow.decorators.specs import Decorators
 from engine.flow.spec import FlowSpec
 from engine.package.bundle import suffixes_of
 from engine.package.runtime import python_tag
+from engine.runtime.batch_jobs import batch_client
 from engine.runtime.batch_needs import Queues, batch_steps, more_memory, needs_of
 from engine.runtime.code import PACKAGE, code_of, source_of
 from engine.runtime.earlier import Earlier
@@ -49,7 +48,6 @@ from engine.stores.threads import in_thread
 from engine.worker.loader import target_of
 from engine.worker.main import program_of
 
-SERVICE = "batch"
 _PRIVATE = frozenset(("S3_PROFILE", "S3_CA_BUNDLE", "S3_PROXY", "S3_ENDPOINT_URL", "S3_REGION"))
 
 
@@ -91,10 +89,7 @@ async def remote_run(
     """
     steps = batch_steps(decorators)
     replica = replica_of(stores, config)
-    session = AwsSession(config)
-    bucket = bucket_of(SERVICE, batch_limits.OUR_CALLS_S, batch_limits.OUR_CALLS_S)
-    client = BatchClient(lambda: session.client(SERVICE), bucket)
-    try:
+    async with batch_client(config) as (client, session):
         queues, command = Queues(client), container_command()
         needs = {
             step: await queues.fit(needs_of(batch, resources, config), command)
@@ -104,8 +99,6 @@ async def remote_run(
         boot = await _boot(flow, options, config, stores)
         arrays, factors = config.batch_array_max, _factors(decorators)
         yield RemoteRun(replica, client, session, needs, variables, boot, arrays, factors)
-    finally:
-        await session.aclose()
 
 
 def replica_of(stores: Stores, config: Config) -> Replica:
