@@ -12,6 +12,7 @@ from msgspec.structs import asdict
 from engine.cli import removal, times
 from engine.cli.options import session, verb
 from engine.cli.tables import table, terminal_width
+from engine.errors import UsageError
 
 if TYPE_CHECKING:
     from engine.executors.batch_client import Listed
@@ -83,10 +84,21 @@ async def _work(queue: str, run: str, *, is_kill: bool) -> "list[Listed]":
         return jobs
 
 
-@click.group("batch", no_args_is_help=True)
-def command() -> None:
-    """Look at and end the jobs that aflow has in AWS Batch."""
+class _Actions(click.Group):
+    """The actions, with a suggestion for a slip."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self.commands and not args[0].startswith("-"):
+            raise UsageError(
+                f"there is no action {args[0]!r}", hint=f"one of {', '.join(self.commands)}"
+            )
+        return super().resolve_command(ctx, args)
 
 
-command.add_command(list_)
-command.add_command(kill)
+command = _Actions(
+    "batch",
+    help="List and end the jobs that aflow has in AWS Batch.",
+    commands=dict[str, click.Command](list=list_, kill=kill),
+)

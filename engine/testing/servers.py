@@ -28,6 +28,7 @@ from msgspec import Struct
 
 from engine.errors import ServiceError
 
+STOP_S = 2.0  # SeaweedFS would take 15; what it has answered for is in the system's hands by then
 START_S = 60.0  # on a machine that does much else
 ACCESS_KEY, SECRET_KEY = "ak", "sksksksk"
 READER_KEY, READER_SECRET = "reader", "rrrrrrrr"
@@ -74,6 +75,12 @@ def shared_server(
             fcntl.flock(users, fcntl.LOCK_SH)  # waits for one that is ending
             address = _running(folder, kind) or _start(folder, kind, options, keep=keep)
         yield address
+
+
+def wait_for_servers() -> None:
+    """Wait until the servers that this process started have ended: their users have to be gone."""
+    for supervisor in _supervisors:
+        supervisor.wait()
 
 
 def _running(folder: Path, kind: str) -> ServerAddress | None:
@@ -130,7 +137,7 @@ def _supervise(kind: str, folder: Path, options: Sequence[str], *, keep: bool) -
 def _stop(server: "subprocess.Popen[bytes]") -> None:
     server.terminate()
     try:
-        server.wait(2.0)
+        server.wait(STOP_S)
     except subprocess.TimeoutExpired:
         server.kill()
         server.wait()
@@ -175,7 +182,7 @@ def _seaweedfs(data: Path, options: Sequence[str]) -> tuple[Sequence[str], str]:
     command = [
         *(_program("weed"), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={data}"),
         *("-filer", "-s3", f"-s3.config={data / 's3.json'}", "-s3.autoCreateBucket=false"),
-        *("-s3.port.iceberg=0", "-s3.port.lance=0", f"-filer.localSocket={data / 'filer.sock'}"),
+        *("-s3.port.iceberg=0", "-s3.port.lance=0", "-filer.localSocket=filer.sock"),
         *("-master.volumeSizeLimitMB=1024", "-volume.max=40", "-master.telemetry=false"),
         *(f"-{name}={port}" for name, port in ports.items()),
     ]

@@ -11,7 +11,9 @@ from functools import cache
 from typing import Any
 
 import aioboto3
+import pytest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from engine.testing.servers import ServerAddress
 from tests.servers import QUEUE
@@ -19,6 +21,7 @@ from tests.servers import QUEUE
 PATIENCE_S = 30.0
 IMAGE = "an-image"
 ROLE = f"arn:aws:iam::123456789012:role/{QUEUE}-service"
+FOREVER = "echo started; sleep 600"
 ENDED = ("SUCCEEDED", "FAILED")
 
 Shown = dict[str, Any]
@@ -93,7 +96,7 @@ class BatchClient:
             while True:
                 if line in await self.lines(await self.job(job_id)):
                     return await self.job(job_id)
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.05)
 
     async def queue(self, *, tags: dict[str, str] | None = None, **resources: Any) -> str:
         """Make a queue with a compute environment of its own; the name of both."""
@@ -163,3 +166,23 @@ def container_of(
 def nodes_of(count: int, script: str, *, main: int = 0) -> dict[str, Any]:
     ranges: Sequence[Any] = [{"targetNodes": "0:", "container": container_of(script)}]
     return {"numNodes": count, "mainNode": main, "nodeRangeProperties": ranges}
+
+
+async def refused(call: Any) -> ClientError:
+    with pytest.raises(ClientError) as caught:
+        await call
+    return caught.value
+
+
+async def come_true(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not is_so():  # noqa: ASYNC110  # nobody tells of it
+            await asyncio.sleep(0.02)
+
+
+def code_of(error: ClientError) -> str:
+    return str(error.response["Error"]["Code"])
+
+
+def ids(found: Any) -> list[str]:
+    return [each["jobId"] for each in found["jobSummaryList"]]

@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -21,7 +22,7 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
-from engine.errors import EngineError
+from engine.errors import ConfigError, EngineError
 from engine.testing.batch import fleet as fleets
 from engine.testing.batch.account import Account
 from engine.testing.batch.api import BatchApi
@@ -40,6 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         plan = read_plan(Path(options.faults).read_bytes()) if options.faults else Plan()
         variables = dict(_pair(text) for text in options.env)
+        if options.runner == "podman" and not shutil.which("podman"):
+            raise ConfigError("there is no podman", hint="apt-get install podman")
     except (EngineError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2

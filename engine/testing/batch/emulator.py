@@ -4,6 +4,7 @@ Requests come from the threads of the HTTP server, and are carried out on the lo
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
@@ -14,6 +15,7 @@ from engine.testing.batch.jobs import Job, Outcome
 from engine.testing.batch.news import Announce
 
 REQUEST_S = 60.0
+_log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -93,13 +95,15 @@ class Emulator:
                 if job.attempt == attempt:
                     self._runner.signal(job, node, number)
             case Announce(detail):
-                self.account.announce(detail)
+                try:
+                    self.account.announce(detail)
+                except Exception as error:  # noqa: BLE001  # a rule's target may be gone
+                    _log.warning("a change of state was not told: %s", error)
 
     async def _contain(self, start: Start) -> None:
         """Run a container and tell the fleet of it."""
         job, node, attempt = start.job, start.node, start.attempt
         group = job.work.nodes[node].log_group
-        self.account.open_log(group, start.log_stream)
 
         def started() -> None:
             self.fleet.started(job, node, attempt, self.clock.now())
@@ -109,9 +113,10 @@ class Emulator:
             at_ms = int(self.clock.now() * 1000)
             self.account.write_log(group, start.log_stream, lines, at_ms)
 
-        outcome = Outcome(None, "InternalError")
         try:
+            self.account.open_log(group, start.log_stream)
             outcome = await self._runner.run(start, started, write)
-        finally:
-            self.fleet.ended(job, node, attempt, outcome, self.clock.now())
-            self._go_on()
+        except Exception as error:  # noqa: BLE001  # moto refuses a log group in ways of its own
+            outcome = Outcome(None, f"CannotStartContainerError: {error}")
+        self.fleet.ended(job, node, attempt, outcome, self.clock.now())
+        self._go_on()

@@ -2,9 +2,13 @@
 
 The network is the host's, so that a job reaches this emulator and an S3 server on loopback.
 Nothing is pulled: an image has to be there (`podman import`, `podman build`).
+
+Source: podman-run(1), "Exit Status": 125 is podman's own failure, 126 and 127 a command that cannot
+be started.
 """
 
 import asyncio
+import os
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -14,7 +18,7 @@ from engine.testing.batch.fleet import OUT_OF_MEMORY, Start
 from engine.testing.batch.jobs import Container, Job, Outcome
 from engine.testing.batch.processes import ProcessRunner, container_variables, key_of
 
-_PODMAN_FAILED = 125  # podman-run(1), "Exit Status": podman itself failed, not the container
+_PODMAN_FAILED = 125
 _CANNOT_START = (126, 127)
 
 
@@ -26,23 +30,27 @@ class PodmanRunner(ProcessRunner):
         if number != signal.SIGKILL:
             super().signal(job, node, number)  # podman passes it on
         elif key_of(job, node) in self.running:
-            subprocess.Popen(["podman", "kill", _name(job, node, job.attempt)], stdout=DEVNULL)
+            _podman_now("kill", _name(job.id, node))
+
+    def kill_all(self) -> None:
+        if self.running:
+            _podman_now("kill", *(_name(job, node) for job, node in self.running))
 
     def _command(
         self, start: Start, container: Container, folder: str
     ) -> tuple[Sequence[str], dict[str, str]]:
-        _, env = super()._command(start, container, folder)
         given = {**self.variables, **container.environment, **container_variables(start)}
         words = ["podman", "run", "--init", "--pull", "never", "--network", "host"]
-        words += ["--name", _name(start.job, start.node, start.attempt)]
+        words += ["--name", _name(start.job.id, start.node)]
         if container.memory_mib:
             words += ["--memory", f"{container.memory_mib}m"]
         for name, value in given.items():
             words += ["--env", f"{name}={value}"]
-        return [*words, container.image, *container.command], env
+        # podman has settings of its own in the environment.
+        return [*words, container.image, *container.command], dict(os.environ)
 
     async def _outcome(self, start: Start, code: int) -> Outcome:
-        name = _name(start.job, start.node, start.attempt)
+        name = _name(start.job.id, start.node)
         killed = await _podman("inspect", "--format", "{{.State.OOMKilled}}", name)
         await _podman("rm", "--force", "--time", "0", name)
         if killed == "true":
@@ -52,11 +60,11 @@ class PodmanRunner(ProcessRunner):
             return Outcome(None, f"CannotPullContainerError: {image} is not on this machine")
         if code in _CANNOT_START:
             return Outcome(None, f"CannotStartContainerError: {image}: see the log")
-        return Outcome(code if code >= 0 else 128 - code)
+        return await super()._outcome(start, code)
 
 
-def _name(job: Job, node: int, attempt: int) -> str:
-    return f"aflow-{job.id.replace(':', '-')}-{node}-{attempt}"
+def _name(job_id: str, node: int) -> str:
+    return f"aflow-{job_id.replace(':', '-')}-{node}"
 
 
 async def _podman(*words: str) -> str:
@@ -66,3 +74,8 @@ async def _podman(*words: str) -> str:
     )
     said, _ = await process.communicate()
     return said.decode().strip() if process.returncode == 0 else ""
+
+
+def _podman_now(*words: str) -> None:
+    # It takes 0.2 s, in which the emulator stands still: a kill is rare.
+    subprocess.run(["podman", *words], stdout=DEVNULL, stderr=DEVNULL, check=False)

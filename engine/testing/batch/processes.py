@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from msgspec import Struct, field
 
@@ -102,7 +103,7 @@ class ProcessRunner(Struct):
                     _signal_group(process.pid, signal.SIGKILL)
             return await self._outcome(start, code)
         finally:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            await asyncio.to_thread(_clear, folder)
 
     def signal(self, job: Job, node: int, number: int) -> None:
         """Send a signal to a container's first process, or kill them all."""
@@ -167,6 +168,20 @@ def _tell(lines: Sequence[bytes], write: Write) -> None:
     # CloudWatch Logs takes no event without text.
     if texts := [line.decode("utf-8", "replace") for line in lines if line]:
         write(texts)
+
+
+def _clear(folder: str) -> None:
+    """Kill what left the container's session, as nothing leaves a container, and its folder."""
+    mark = f"TMPDIR={folder}".encode()
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            found = mark in entry.read_bytes().split(b"\0")
+        except OSError:  # gone, or somebody else's
+            continue
+        if found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(int(entry.parent.name), signal.SIGKILL)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _signal_group(pid: int, number: int) -> None:

@@ -49,7 +49,7 @@ def job_detail(job: Job, node: int | None = None) -> Shown:
     else:
         shown["container"] = _container(job, work.main_node if node is None else node)
     if node is not None:
-        shown["nodeProperties"] = {"nodeIndex": node, "isMainNode": node == work.main_node}
+        shown["nodeDetails"] = {"nodeIndex": node, "isMainNode": node == work.main_node}
     if job.is_array:
         shown["arrayProperties"] = {
             "size": len(job.children),
