@@ -5,11 +5,14 @@ import os
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
+import boto3
 import pytest
 
 from engine.testing.servers import ServerAddress
@@ -96,6 +99,42 @@ class Trouble(FlowSpec):
             raise RuntimeError("the end fails")
 """
 
+
+FAULTY = """
+import time
+from engine import FlowSpec, batch, catch, current, retry, step
+
+class Faulty(FlowSpec):
+    @step
+    def start(self):
+        self.next(self.reclaimed)
+
+    @batch
+    @step
+    def reclaimed(self):
+        print("attempt", current.retry_count, flush=True)
+        time.sleep(2)
+        self.attempt = current.retry_count
+        self.next(self.grows)
+
+    @batch(memory="2G")
+    @retry(times=1, minutes_between_retries=0, oom_memory=2)
+    @step
+    def grows(self):
+        self.grown = current.retry_count
+        time.sleep(1)
+        self.next(self.unpulled)
+
+    @batch(image="registry.example.org/nothing:1")
+    @catch(var="failure")
+    @step
+    def unpulled(self):
+        self.next(self.end)
+
+    @step
+    def end(self):
+        print("said", self.attempt, self.grown, "|", str(self.failure).strip())
+"""
 
 WAITS = """
 import os, time
@@ -222,6 +261,23 @@ def test_a_run_that_goes_on_adopts_what_its_dead_driver_had_in_flight(
     record_property("adopted", 6)
 
 
+def test_r14_faults_of_batch_cost_what_they_should_and_are_told(
+    place: Place, batch_emulator: ServerAddress
+) -> None:
+    (place.folder / "faulty.py").write_text(FAULTY)
+    rules: list[dict[str, object]] = [
+        {"fault": "reclaim", "job": "*-reclaimed-*", "attempts": [1], "after_s": 0.2, "times": 1},
+        {"fault": "oom", "job": "*-grows-*", "after_s": 0.2, "times": 1},
+        {"fault": "unpullable", "job": "*-unpulled-*"},
+    ]
+    with planned(batch_emulator, "flows-faulty", rules):
+        said = place.done("run", "faulty.py")
+    lines = [line for line in said.out.splitlines() if "said" in line]
+    assert "said 0 1 | " in lines[0], said  # a reclaim costs no retry, want of memory costs one
+    assert "image" in said.out.partition("said")[2]
+    assert memory_of(batch_emulator, "*-grows-*") == ["2048", "4096"]
+
+
 def test_batch_without_an_object_store_is_refused_before_the_run(place: Place) -> None:
     datastore = place.folder / "local"
     said = place.aflow("run", "fan.py", AFLOW_DATASTORE=str(datastore))
@@ -258,3 +314,42 @@ def within(limit_s: float, claim: Callable[[], bool]) -> None:
     while not claim():
         assert time.monotonic() < until, "it did not come true"
         time.sleep(0.02)
+
+
+@contextmanager
+def planned(emulator: ServerAddress, name: str, rules: list[dict[str, object]]) -> Iterator[None]:
+    """A plan of faults in the emulator, while the block lasts."""
+    try:
+        put(emulator, name, {"seed": 0, "rules": rules})
+        yield
+    finally:
+        put(emulator, name, {"rules": []})
+
+
+def put(emulator: ServerAddress, name: str, plan: dict[str, object]) -> None:
+    url = f"{emulator.endpoint_url}/aflow/batch/faults/{name}"
+    request = urllib.request.Request(url, json.dumps(plan).encode(), method="PUT")
+    urllib.request.urlopen(request, timeout=10.0).close()
+
+
+def memory_of(emulator: ServerAddress, pattern: str) -> list[str]:
+    """The MiB that jobs of a name were submitted with, the oldest first."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in emulator.variables.items():
+            patch.setenv(variable, value)
+        client = boto3.client("batch")
+        found = [
+            job["jobId"]
+            for state in ("FAILED", "SUCCEEDED")
+            for page in client.get_paginator("list_jobs").paginate(jobQueue=QUEUE, jobStatus=state)
+            for job in page["jobSummaryList"]
+            if fnmatch(job["jobName"], pattern)
+        ]
+        jobs = client.describe_jobs(jobs=found)["jobs"]
+        client.close()
+    return [
+        need["value"]
+        for job in sorted(jobs, key=lambda job: job["createdAt"])
+        for need in job["container"]["resourceRequirements"]
+        if need["type"] == "MEMORY"
+    ]
