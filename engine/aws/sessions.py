@@ -115,11 +115,12 @@ class AwsSession:
 
         settings = self._config
         is_s3 = service == "s3"
+        endpoints = {"s3": settings.s3_endpoint_url, "batch": settings.batch_endpoint_url}
         region = settings.s3_region if is_s3 else settings.batch_region or settings.s3_region
         proxies = {"https": settings.s3_proxy, "http": settings.s3_proxy}
         return {
             "region_name": region or self._session.region_name or DEFAULT_REGION,
-            "endpoint_url": settings.s3_endpoint_url if is_s3 else settings.batch_endpoint_url,
+            "endpoint_url": endpoints.get(service),
             "verify": settings.s3_ca_bundle,
             "config": ClientConfig(
                 retries={"total_max_attempts": 1},

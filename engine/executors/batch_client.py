@@ -24,7 +24,10 @@ from engine.executors.batch_requests import Body
 from engine.executors.batch_states import ACTIVE_STATES, Seen, read_job
 
 CALL_S = 30.0
-TRIES = 8
+TRIES, FIRST_TRIES = 8, 3
+"""Of a call that may be repeated; and of one while Batch has never answered: most likely the
+endpoint is wrong."""
+
 _BACKOFF_S, _BACKOFF_MAX_S = 0.2, 10.0
 _ENDPOINT_HINT = "is batch_endpoint_url (AFLOW_BATCH_ENDPOINT_URL) or the region right?"
 
@@ -64,6 +67,7 @@ class BatchClient:
         self._client = client
         self._bucket = bucket
         self._jitter = jitter
+        self._is_reached = False
         self.calls: dict[str, int] = {}
 
     async def submit(self, body: Body) -> str:
@@ -171,7 +175,8 @@ class BatchClient:
                 is_throttled = isinstance(error, BatchThrottledError)
                 if is_throttled:
                     self._bucket.slow_down()
-                if attempt == TRIES - 1 or not (is_throttled or is_repeatable):
+                tries = TRIES if self._is_reached or is_throttled else FIRST_TRIES
+                if attempt >= tries - 1 or not (is_throttled or is_repeatable):
                     raise
             backoff_s = min(_BACKOFF_MAX_S, _BACKOFF_S * 2**attempt)
             await asyncio.sleep(self._jitter() * backoff_s)
@@ -181,7 +186,9 @@ class BatchClient:
         client = await self._client()
         try:
             async with asyncio.timeout(CALL_S):
-                return await getattr(client, method)(**body)
+                reply = await getattr(client, method)(**body)
+            self._is_reached = True
+            return reply
         except TimeoutError:
             raise BatchUnavailableError(f"cannot {doing}: no answer in {CALL_S:.0f} s") from None
         except Exception as error:

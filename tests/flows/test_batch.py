@@ -294,6 +294,35 @@ def test_a_queue_that_is_not_there_is_told_with_those_that_are(place: Place) -> 
     assert QUEUE in said.err
 
 
+@pytest.mark.parametrize(
+    ("env", "found"),
+    [
+        (
+            {
+                "AFLOW_BATCH_QUEUE": "nowhere",
+                "AFLOW_DATASTORE": "s3://no-such-bucket/x",
+                "AFLOW_BATCH_JOB_ROLE": "arn:aws:iam::1:role/no",
+            },
+            ["there is no job queue 'nowhere'", "NoSuchBucket", "there is no role 'no'"],
+        ),
+        (
+            {"AFLOW_DATASTORE": "here", "AFLOW_BATCH_EXECUTION_ROLE": ""},
+            ["containers cannot see it", "needs an execution role"],
+        ),
+        ({"AFLOW_BATCH_ENDPOINT_URL": "http://127.0.0.1:9"}, ["Could not connect"]),
+    ],
+)
+def test_the_doctor_says_all_that_is_missing_and_how_to_mend_it(
+    place: Place, env: dict[str, str], found: list[str]
+) -> None:
+    said = place.aflow("doctor", "batch", "--json", **env)
+    errors = [f for f in json.loads(said.out)["findings"] if f["level"] == "error"]
+    for text in found:
+        assert any(text in error["found"] for error in errors), said
+    assert all(error["hint"] for error in errors)
+    assert said.code == 3
+
+
 @contextmanager
 def started(*words: str, cwd: Path, env: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
     """A command that goes on beside the test, and is killed with it."""
