@@ -103,7 +103,7 @@ def _datastore(config: Config) -> Finding:
 
     root = Path(config.datastore)
     if "://" in config.datastore:
-        return Finding("datastore", "error", config.datastore, "name a directory: --datastore DIR")
+        return _object_store(config)
     if not root.exists():
         place = _existing(root)
         found = f"{root} will be made in {place}"
@@ -117,12 +117,26 @@ def _datastore(config: Config) -> Finding:
         return Finding("datastore", "ok", f"{root} can be written")
 
 
+def _object_store(config: Config) -> Finding:
+    from engine.datastores import replica_layout
+
+    try:
+        replica_layout(config)
+    except EngineError as error:
+        return Finding("datastore", "error", error.message, error.hint or "")
+    from engine.cli.doctor_s3 import ask
+
+    asked = ask(config)
+    return Finding("datastore", asked.level, asked.found, asked.hint)
+
+
 def _existing(path: Path) -> Path:
     return next(p for p in (path, *path.parents) if p.exists())
 
 
 def _free_space(config: Config) -> Finding:
-    place = _existing(Path(config.datastore))
+    where = config.cache_dir if "://" in config.datastore else config.datastore
+    place = _existing(Path(where))
     free = shutil.disk_usage(place).free
     low = free < _FREE_LOW
     hint = (

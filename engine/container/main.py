@@ -122,6 +122,8 @@ class _Supervisor:
                 finally:
                     saying.cancel()
                     loop.remove_signal_handler(signal.SIGTERM)
+                    # What is done is committed and told yet, in the half minute that Batch gives.
+                    signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise AssertionError  # the group raises or the block returns
 
     async def _until_ended(self, executor: LocalExecutor) -> JobEnded:

@@ -60,17 +60,21 @@ def streams(draw: st.DrawFn) -> tuple[Seen, list[Seen]]:
     return end, [*news, end, *draw(st.lists(st.sampled_from([*life, end]), max_size=5))]
 
 
-@given(streams())
-@settings(max_examples=300)
-def test_r11_news_of_a_job_in_any_order_comes_to_the_same_end(
-    story: tuple[Seen, list[Seen]],
-) -> None:
+def news_comes_to_the_end(story: tuple[Seen, list[Seen]]) -> None:
     end, news = story
     known: Seen | None = None
     for each in news:
         before, known = known, later(known, each)
         assert not (before and before.is_ended and known != before), "an end was taken back"
     assert known == end
+
+
+@given(streams())
+@settings(max_examples=300)
+def test_r11_news_of_a_job_in_any_order_comes_to_the_same_end(
+    story: tuple[Seen, list[Seen]],
+) -> None:
+    news_comes_to_the_end(story)
 
 
 @pytest.mark.parametrize("is_mute", [False, True])

@@ -194,3 +194,11 @@ async def _damage(url: str, server: ServerAddress, key: str) -> None:
         data[len(data) // 2] ^= 1
         await store.put(key, (data,))
         await store.aclose()
+
+
+def test_doctor_tells_whether_s3_can_be_used(machine: Callable[[str], Machine]) -> None:
+    here = machine("here")
+    assert "can be written" in here.done("doctor").out
+    wrong = here.aflow("doctor", AWS_SECRET_ACCESS_KEY="wrong")
+    assert wrong.code == 3
+    assert "SignatureDoesNotMatch" in wrong.out
