@@ -92,6 +92,13 @@ class Config(Struct, frozen=True):
     s3_concurrency: int = 64
     s3_memory_mib: int = 256
     s3_deadline_s: int = 120
+    batch_queue: str | None = None
+    batch_image: str | None = None
+    batch_job_role: str | None = None
+    batch_execution_role: str | None = None
+    batch_endpoint_url: str | None = None
+    batch_region: str | None = None
+    batch_array_max: int = 10_000
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def source(self, key: str) -> str:
@@ -415,3 +422,8 @@ def arm_crash_point(environ: Mapping[str, str] | None = None) -> None:
             f"AFLOW_CRASH_AT = {wanted!r} is not NAME:N with N of 1 to {PASSAGES_MAX:,}"
         )
     points[name].arm(int(passage))
+
+
+def job_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables that a container was started with: ours, and those that AWS sets."""
+    return dict(os.environ if environ is None else environ)

@@ -97,6 +97,16 @@ _S3: Mapping[str, Setting] = {
     "s3_deadline_s": Setting("how many seconds a request to S3 is tried again", _count),
 }
 
+_BATCH: Mapping[str, Setting] = {
+    "batch_queue": Setting("the job queue of @batch; default: the only one that is enabled", _text),
+    "batch_image": Setting("the image of @batch; default: python of the driver's version", _text),
+    "batch_job_role": Setting("the role that containers take: ARN; it reads the datastore", _text),
+    "batch_execution_role": Setting("the role that Fargate pulls and logs with: ARN", _text),
+    "batch_endpoint_url": Setting("where AWS Batch is; default: what AWS's settings say", _web_url),
+    "batch_region": Setting("the region of AWS Batch; default: what AWS's settings say", _text),
+    "batch_array_max": Setting("the most tasks in one array job; 1: no arrays", _count),
+}
+
 SETTINGS: Mapping[str, Setting] = {
     "datastore": Setting("directory or s3:// url where runs are kept", _text, is_path=True),
     "metadata": Setting(
@@ -127,4 +137,5 @@ SETTINGS: Mapping[str, Setting] = {
         "what the engine says of itself", _one_of("debug", "info", "warning", "error")
     ),
     **_S3,
+    **_BATCH,
 }

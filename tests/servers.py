@@ -41,7 +41,9 @@ def batch_emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerA
 
     Whoever wants faults has to name jobs of its own in them: others share this emulator.
     """
-    with _server("batch", tmp_path_factory, BATCH_OPTIONS) as address:
+    # Containers that share a file system unpack aflow once.
+    cache = f"AFLOWJOB_CACHE={_shared_folder(tmp_path_factory)}"
+    with _server("batch", tmp_path_factory, (*BATCH_OPTIONS, "--env", cache)) as address:
         yield address
 
 
@@ -55,12 +57,15 @@ def s3_url(tmp_path: Path) -> str:
 def _server(
     kind: str, factory: pytest.TempPathFactory, options: Sequence[str] = ()
 ) -> Iterator[ServerAddress]:
-    base = factory.getbasetemp()
-    # The workers of pytest-xdist have folders of their own below that of the session.
-    folder = base.parent if base.name.startswith("popen-") else base
-    with shared_server(kind, folder, options=options) as address:
+    with shared_server(kind, _shared_folder(factory), options=options) as address:
         asyncio.run(_make_bucket(address))
         yield address
+
+
+def _shared_folder(factory: pytest.TempPathFactory) -> Path:
+    """The session's: the workers of pytest-xdist have folders of their own below it."""
+    base = factory.getbasetemp()
+    return base.parent if base.name.startswith("popen-") else base
 
 
 async def _make_bucket(address: ServerAddress) -> None:

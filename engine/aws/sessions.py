@@ -69,7 +69,7 @@ class AwsSession:
         async with self._making:
             if service not in self._clients:
                 with sdk_errors(f"make an AWS client for {service}"):
-                    made = session.client(service, **await self._client_options())
+                    made = session.client(service, **await self._client_options(service))
                     client: Any = await self._stack.enter_async_context(made)
                 client.meta.events.register("before-call.s3", _stay_in_region)
                 self._clients[service] = client
@@ -110,14 +110,17 @@ class AwsSession:
                     self._session = sdk.Session(profile_name=self._config.s3_profile)
         return self._session
 
-    async def _client_options(self) -> dict[str, Any]:  # Any: as the SDK takes them
+    async def _client_options(self, service: str) -> dict[str, Any]:  # Any: as the SDK takes them
         from botocore.config import Config as ClientConfig  # noqa: PLC0415  # see the module's head
 
         settings = self._config
+        is_s3 = service == "s3"
+        endpoints = {"s3": settings.s3_endpoint_url, "batch": settings.batch_endpoint_url}
+        region = settings.s3_region if is_s3 else settings.batch_region or settings.s3_region
         proxies = {"https": settings.s3_proxy, "http": settings.s3_proxy}
         return {
-            "region_name": settings.s3_region or self._session.region_name or DEFAULT_REGION,
-            "endpoint_url": settings.s3_endpoint_url,
+            "region_name": region or self._session.region_name or DEFAULT_REGION,
+            "endpoint_url": endpoints.get(service),
             "verify": settings.s3_ca_bundle,
             "config": ClientConfig(
                 retries={"total_max_attempts": 1},

@@ -28,10 +28,14 @@ SETTLE_S = 1.5
 
 
 class Beside(Struct, frozen=True):
-    """What the run needs to know of it. `broker` is the socket that tasks ask for blobs."""
+    """What the run needs to know of it. `broker` is the socket that tasks ask for blobs.
+
+    `shipper` tells what is durable, and is told what others have made so.
+    """
 
     broker: str
     observe: Observer
+    shipper: Shipper
 
 
 class Freight(Struct, frozen=True):
@@ -94,7 +98,7 @@ async def shipped(replica: Replica, freight: Freight) -> AsyncIterator[Beside]:
             )
             limit_s: float | None = SETTLE_S
             try:
-                yield Beside(path, observe)
+                yield Beside(path, observe, shipper)
                 limit_s = None
             finally:
                 shipper.close()

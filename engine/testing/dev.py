@@ -99,6 +99,7 @@ def _servers(folder: Path, options: argparse.Namespace) -> Iterator[DevStack]:
                 "AWS_ENDPOINT_URL": batch.endpoint_url,
                 "AFLOW_BATCH_QUEUE": NAME,
                 "AFLOW_BATCH_JOB_ROLE": f"arn:aws:iam::123456789012:role/{NAME}-job",
+                "AFLOW_BATCH_EXECUTION_ROLE": f"arn:aws:iam::123456789012:role/{NAME}-job",
             },
         )
 

@@ -32,6 +32,7 @@ CAMPAIGNS = (
     ("R-02", "tests.faults.power_loss"),
     ("R-07", "tests.faults.corruption"),
     ("R-08", "tests.faults.disk_faults"),
+    ("R-11", "tests.faults.batch_news", "--examples", "10000"),
     ("R-17", "tests.sim.width"),
     ("R-18", "tests.faults.storms"),
     ("R-21", "tests.faults.loop_lag"),

@@ -155,6 +155,11 @@ class Shipper:
         self._moved = asyncio.Condition()
 
     @property
+    def uploads(self) -> Uploads:
+        """What carries the blobs, and knows which ones are there."""
+        return self._uploads
+
+    @property
     def shipped(self) -> int:
         """How far the journal is committed in the object store, in bytes."""
         return self._journal.done
@@ -255,7 +260,8 @@ class Shipper:
     def _add(self, entry: Entry, into: dict[bytes, Wanted], there: There) -> None:
         if entry.digest is not None:
             digest = bytes.fromhex(entry.digest)
-            if digest in into:
+            # What another machine has put, it has put with all that it names.
+            if digest in into or self._uploads.knows(digest):
                 return
             into[digest] = Wanted(entry.identity, is_likely_there=there is There.LIKELY)
         if entry.serializer == PACKED and not (there is There.CERTAIN and entry.digest):

@@ -55,6 +55,10 @@ class Uploads:
         """Take nothing as known any more."""
         self._known = set()  # not cleared: what is on its way may have come too early
 
+    def knows(self, digest: bytes) -> bool:
+        """Whether it is known that the blob is in the store."""
+        return digest in self._known
+
     async def ensure(self, digest: bytes, wanted: Wanted) -> None:
         """Return when the blob is durable.
 
