@@ -1,8 +1,8 @@
 """Runs, collections and readers of several machines that meet in one object store."""
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import Collection, Sequence
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from engine.errors import NotFoundError, StoreError, StoreUnavailableError
 from engine.ids import new_run_id
 from engine.runtime.result import FinishedRun
 from engine.runtime.shipping import Freight, shipped
+from engine.scheduler.facts import fact_of
 from engine.scheduler.journal import manifests_in
 from engine.scheduler.progress import RunDone
 from engine.stores.base import Buffer
@@ -20,10 +21,12 @@ from engine.stores.gc import Collected, Request, RunName
 from engine.stores.journals import JOURNAL_MAGIC
 from engine.stores.logs import LOG_MAGIC
 from engine.stores.memory import MemoryBlobStore
-from engine.stores.metadata.base import RunRecord
+from engine.stores.metadata.base import RunRecord, TaskRecord
+from engine.stores.metadata.local import LocalMetadata
 from engine.stores.remote.checking import record_damages
 from engine.stores.remote.collection import collect
 from engine.stores.remote.keys import status_key
+from engine.stores.remote.pulling import Pulling
 from engine.stores.remote.shipper import Growing
 from engine.stores.remote.standing import ALIVE_US, Heartbeat, pack_status, unpack_status
 from tests.unit.runtime.flows import Quick
@@ -373,3 +376,27 @@ async def test_a_run_that_was_deleted_while_its_machine_slept_ends_and_says_so(
     with pytest.raises(NotFoundError, match="was deleted while it ran"):
         await run_on(tmp_path / "here", blobs, Fan, clock=clock)
     assert not [key for key in blobs.blobs if key.startswith("status/")]
+
+
+async def test_a_pull_that_was_killed_before_it_listed_the_tasks_is_made_good(
+    tmp_path: Path,
+) -> None:
+    blobs = Hooked(Clock())
+    done = await run_on(tmp_path / "here", blobs, Quick)
+
+    class KilledError(Exception):
+        pass
+
+    class Dying(LocalMetadata):
+        async def put_tasks(self, tasks: Collection[TaskRecord]) -> None:
+            raise KilledError
+
+    for list_of_tasks in (Dying, LocalMetadata):
+        async with aclosing(machine(tmp_path / "there", blobs)) as there:
+            listed = list_of_tasks(there.layout.metadata)
+            pulling = Pulling(blobs, there.layout, listed, fact_of, now_us)
+            with suppress(KilledError):
+                await pulling.run("Quick", done.run_id)
+            tasks = [task.step async for task in listed.tasks("Quick", done.run_id)]
+            await listed.aclose()
+    assert tasks == ["start", "end"]
