@@ -16,7 +16,7 @@ from engine.stores.layout import Layout, create_layout
 from engine.stores.metadata.base import MetadataStore
 from engine.stores.remote.downloads import Downloads
 from engine.stores.remote.portal import Portal
-from engine.stores.remote.replica import Replica
+from engine.stores.remote.replica import Meaning, Replica
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
@@ -43,8 +43,7 @@ def open_replica(config: Config, layout: Layout, metadata: MetadataStore) -> Rep
         open_blobs(config),
         layout,
         metadata,
-        decode=fact_of,
-        named=named_in,
+        meaning=Meaning(fact_of, named_in),
         now_us=lambda: time.time_ns() // 1000,
         owns_list=not config.metadata,
     )

@@ -36,6 +36,13 @@ from engine.stores.threads import in_thread
 _MAGICS = {JOURNAL: JOURNAL_MAGIC, LOG: LOG_MAGIC}
 
 
+class Meaning(Struct, frozen=True):
+    """What a journal's frames say, which the scheduler knows: to metadata, and what they name."""
+
+    decode: Decoder
+    named: Named
+
+
 class _Left(Struct, frozen=True):
     """A run as its journal tells of it, and where the last sound frame of each file ends."""
 
@@ -50,8 +57,7 @@ class Replica:
         blobs: the object store.
         layout: the directory.
         metadata: the list of runs and tasks of the directory.
-        decode: what a journal's frame says to metadata.
-        named: what blobs it names.
+        meaning: of a journal's frames.
         now_us: the wall clock.
         owns_list: whether the list of runs is this datastore's alone.
     """
@@ -62,19 +68,17 @@ class Replica:
         layout: Layout,
         metadata: MetadataStore,
         *,
-        decode: Decoder,
-        named: Named,
+        meaning: Meaning,
         now_us: Callable[[], int],
         owns_list: bool = True,
     ) -> None:
         self.blobs = blobs
         self.layout = layout
         self.now_us = now_us
-        self._decode = decode
-        self._named = named
+        self._meaning = meaning
         self._directory = BlobDirectory(str(layout.blobs))  # fetches nothing by itself
         self.downloads = Downloads(blobs, self._directory)
-        self.pulling = Pulling(blobs, layout, metadata, decode, now_us, owns_list=owns_list)
+        self.pulling = Pulling(blobs, layout, metadata, meaning.decode, now_us, owns_list=owns_list)
 
     async def aclose(self) -> None:
         await self.blobs.aclose()
@@ -92,7 +96,7 @@ class Replica:
         """What ships a run. Made on the loop that will run it."""
         uploads = Uploads(self.blobs, self._directory)
         readable = self.fetching().blob_directory()
-        return Shipper(self.blobs, shipment, uploads, readable, self._named)
+        return Shipper(self.blobs, shipment, uploads, readable, self._meaning.named)
 
     async def settle(self, flow: str, run_id: str) -> bool:
         """Bring a run that nobody drives up to date on both sides.
@@ -130,7 +134,7 @@ class Replica:
 
     def _left(self, flow: str, run_id: str) -> _Left | None:
         """What a dead driver left; None if its run never began."""
-        found = rebuilt_of(self.layout, flow, run_id, self._decode)
+        found = rebuilt_of(self.layout, flow, run_id, self._meaning.decode)
         ends = {name: self._sound_end(flow, run_id, name) for name in _MAGICS}
         return _Left(found.run, ends) if found else None
 

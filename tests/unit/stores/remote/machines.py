@@ -9,7 +9,7 @@ from engine.scheduler.facts import fact_of, named_in
 from engine.stores.base import BlobStore
 from engine.stores.layout import create_layout
 from engine.stores.metadata.local import LocalMetadata
-from engine.stores.remote.replica import Replica
+from engine.stores.remote.replica import Meaning, Replica
 
 
 def now_us() -> int:
@@ -20,5 +20,5 @@ def machine(folder: Path, blobs: BlobStore, clock: Callable[[], int] = now_us) -
     """The stores of a machine whose directory is `folder`, and whose wall clock is `clock`."""
     layout = create_layout(folder)
     metadata = LocalMetadata(layout.metadata)
-    replica = Replica(blobs, layout, metadata, decode=fact_of, named=named_in, now_us=clock)
+    replica = Replica(blobs, layout, metadata, meaning=Meaning(fact_of, named_in), now_us=clock)
     return Stores(layout, layout.blob_directory(), metadata, replica)
