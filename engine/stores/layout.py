@@ -75,6 +75,10 @@ class Layout(Struct, frozen=True):
         """A file that tells of a run driven here that an object store has it on its list."""
         return self.run(flow, run_id) / "listed"
 
+    def indexed(self, flow: str, run_id: str) -> Path:
+        """A file that says how many bytes of a pulled journal the list of tasks knows."""
+        return self.run(flow, run_id) / "indexed"
+
     def create_run(self, flow: str, run_id: str) -> Path:
         """Make the directory of a run; it may be there.
 

@@ -146,6 +146,8 @@ def test_r01_a_killed_driver_loses_nothing_that_its_machine_still_has(
             assert process.poll() is None
         process.send_signal(signal.SIGKILL)
     assert "interrupted" in here.done("list").out
+    assert "all is well" in here.done("fsck").out
+    assert "all is well" in machine("there").done("fsck").out
     assert "1 tasks done, 6 reused" in here.done("resume", "sums.py").err
 
 

@@ -6,15 +6,17 @@ run's journal and log are compared with the copies here, which Audit then looks 
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
+from contextlib import suppress
 
 from msgspec import Struct
 
-from engine.errors import BlobCorruptError, StoreError
+from engine.errors import BlobCorruptError, NotFoundError, StoreError
 from engine.groups import unwrapped
 from engine.stores.cas import blob_key
 from engine.stores.directory import BlobDirectory, digest_of_file
 from engine.stores.fsck import Damage
+from engine.stores.gc import ManifestsIn, RunName, digests_of
 from engine.stores.manifest import FileIdentity
 from engine.stores.remote.keys import JOURNAL, LOG, segment_key
 from engine.stores.remote.pulling import Pulled
@@ -32,6 +34,7 @@ class ListedDirectory(BlobDirectory):
     Args:
         root: of the cache, for what has to be looked into.
         sizes: of what is listed, by digest.
+        waiting: digests of blobs that are here and need not be there yet.
         fetch: see BlobDirectory.
         read: reads a blob in the object store and raises if it is not what its name says.
     """
@@ -40,21 +43,27 @@ class ListedDirectory(BlobDirectory):
         self,
         root: str,
         sizes: Mapping[str, int],
+        waiting: Set[str],
         fetch: Callable[[str], None],
         read: Callable[[str], None],
     ) -> None:
         super().__init__(root, fetch=fetch)
         self._sizes = sizes
+        self._waiting = waiting
         self._read_remote = read
 
     def size(self, digest: str) -> int | None:
-        return self._sizes.get(digest)
+        size = self._sizes.get(digest)
+        return super().size(digest) if size is None and digest in self._waiting else size
 
     def check(self, digest: str, identity: FileIdentity | None = None) -> None:
         """Nothing: that it is there, and how long, its listing has said."""
 
     def verify(self, digest: str) -> None:
-        self._read_remote(digest)
+        if digest in self._sizes:
+            self._read_remote(digest)
+        else:
+            super().verify(digest)
 
 
 async def blob_sizes(replica: Replica) -> dict[str, int]:
@@ -97,6 +106,25 @@ async def pull_all(replica: Replica) -> dict[tuple[str, str], Pulled]:
             for flow, run_id in there:
                 group.create_task(pull(flow, run_id))
     return pulled
+
+
+async def waiting_blobs(replica: Replica, manifests_in: ManifestsIn) -> set[str]:
+    """Digests of blobs that journals name here and not there: what a dead driver did not ship.
+
+    They are not lost while they lie here: a resume ships them.
+    """
+    layout, found = replica.fetching(), set[str]()
+    pulled = await pull_all(replica)
+    here = [RunName(flow, run_id) for flow in layout.flows() for run_id in layout.run_ids(flow)]
+    for run in here:  # one whose driver died at once is on no list
+        known = pulled.get((run.flow, run.run_id))
+        if known is None or not known.is_whole:
+            segments = await replica.pulling.segments(run.flow, run.run_id)
+            with suppress(NotFoundError, StoreError):  # what the audit tells of
+                behind = extent(segments[JOURNAL])
+                named = await in_thread(digests_of, layout, run, manifests_in, behind=behind)
+                found |= {digest.hex() for digest in named}
+    return found
 
 
 async def record_damages(replica: Replica, *, read_data: bool) -> list[Damage]:

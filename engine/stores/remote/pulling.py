@@ -37,6 +37,7 @@ from engine.stores.remote.standing import ALIVE_US, unpack_status
 from engine.stores.threads import in_thread
 
 STATUSES_AT_ONCE = 32
+SEGMENTS_AT_ONCE = 8
 _BATCH = 500
 _TRIES = 3  # segments may be united in between a list and what it says
 _ENDED = frozenset(("succeeded", "failed", "interrupted"))
@@ -219,7 +220,10 @@ class Pulling:
         if any(segments.values()):
             self._layout.create_run(flow, run_id)
             await self._file(flow, run_id, LOG, segments[LOG])
-            if await self._file(flow, run_id, JOURNAL, segments[JOURNAL]):
+            has_grown = await self._file(flow, run_id, JOURNAL, segments[JOURNAL])
+            # Who pulled it last may have been killed before the list had it. A driver lists itself.
+            was_here = self._layout.lock(flow, run_id).exists()
+            if has_grown or not (was_here or await in_thread(self._is_indexed, flow, run_id)):
                 await self._index(flow, run_id)
         return gap_in(segments[JOURNAL])
 
@@ -240,8 +244,10 @@ class Pulling:
         here = await in_thread(_size, path)
         if extent(segments) <= here:
             return False
-        with unwrapped():
-            await self._append(flow, run_id, name, cover(segments, here))
+        wanted = cover(segments, here)
+        for start in range(0, len(wanted), SEGMENTS_AT_ONCE):  # they are held in memory
+            with unwrapped():
+                await self._append(flow, run_id, name, wanted[start : start + SEGMENTS_AT_ONCE])
         return True
 
     async def _append(self, flow: str, run_id: str, name: str, segments: Sequence[Segment]) -> None:
@@ -260,10 +266,20 @@ class Pulling:
 
     async def _index(self, flow: str, run_id: str) -> None:
         """Write what the journal says of tasks to metadata. The run is its driver's matter."""
+        size = await in_thread(_size, str(self._layout.journal(flow, run_id)))
         found = await in_thread(rebuilt_of, self._layout, flow, run_id, self._decode)
         if found is not None:
             for start in range(0, len(found.tasks), _BATCH):
                 await self._metadata.put_tasks(found.tasks[start : start + _BATCH])
+        await in_thread(self._layout.indexed(flow, run_id).write_text, str(size))
+
+    def _is_indexed(self, flow: str, run_id: str) -> bool:
+        """Whether the list of tasks has all that the journal says."""
+        size = _size(str(self._layout.journal(flow, run_id)))
+        try:
+            return self._layout.indexed(flow, run_id).read_text() == str(size)
+        except FileNotFoundError:
+            return False
 
 
 def _is_open(known: RunRecord | None, info: BlobInfo) -> bool:

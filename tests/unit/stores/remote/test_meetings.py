@@ -1,8 +1,8 @@
 """Runs, collections and readers of several machines that meet in one object store."""
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import Collection, Sequence
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,22 @@ from engine.client.audit import Audit
 from engine.errors import NotFoundError, StoreError, StoreUnavailableError
 from engine.ids import new_run_id
 from engine.runtime.result import FinishedRun
+from engine.runtime.shipping import Freight, shipped
+from engine.scheduler.facts import fact_of
 from engine.scheduler.journal import manifests_in
+from engine.scheduler.progress import RunDone
 from engine.stores.base import Buffer
 from engine.stores.gc import Collected, Request, RunName
+from engine.stores.journals import JOURNAL_MAGIC
+from engine.stores.logs import LOG_MAGIC
 from engine.stores.memory import MemoryBlobStore
-from engine.stores.metadata.base import RunRecord
+from engine.stores.metadata.base import RunRecord, TaskRecord
+from engine.stores.metadata.local import LocalMetadata
 from engine.stores.remote.checking import record_damages
 from engine.stores.remote.collection import collect
 from engine.stores.remote.keys import status_key
+from engine.stores.remote.pulling import Pulling
+from engine.stores.remote.shipper import Growing
 from engine.stores.remote.standing import ALIVE_US, Heartbeat, pack_status, unpack_status
 from tests.unit.runtime.flows import Quick
 from tests.unit.runtime.shared_flows import Fan, Wide
@@ -41,15 +49,15 @@ class Clock:
 
 
 class Hooked(MemoryBlobStore):
-    """Lets something happen before the next put, or list, of keys that begin so."""
+    """Lets something happen before the next put, or deletion, of a key."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
         self.hooks: dict[str, Any] = {}  # Any: async functions
 
     async def _happens(self, what: str) -> None:
-        for start in list(self.hooks):
-            if what.startswith(start) and (hook := self.hooks.pop(start, None)):
+        for part in list(self.hooks):
+            if part in what and (hook := self.hooks.pop(part, None)):
                 await hook()
 
     async def put(self, key: str, parts: Sequence[Buffer], *, if_absent: bool = False) -> bool:
@@ -237,7 +245,7 @@ async def test_r20_a_run_that_was_held_for_dead_looks_for_its_blobs_again(tmp_pa
         assert done.blobs == 1
 
     async def first() -> None:
-        blobs.hooks["put runs/"] = asleep
+        blobs.hooks["/journal/"] = asleep
 
     blobs.hooks["put blobs/"] = first
     done = await run_on(tmp_path / "here", blobs, Fan, clock=clock)
@@ -308,3 +316,87 @@ async def test_files_are_whole_when_a_run_is_said_to_have_ended(tmp_path: Path) 
     async with aclosing(machine(tmp_path / "there", ending)) as there:
         assert there.replica is not None
         assert not (await there.replica.pulling.run("Quick", done.run_id)).is_whole
+
+
+async def test_no_late_beat_follows_the_last_word_of_a_run() -> None:
+    blobs = Hooked(Clock())
+    beating, may_beat = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> None:
+        beating.set()
+        await may_beat.wait()
+
+    blobs.hooks["put status/"] = slow
+    heart = Heartbeat(blobs, record("R1"), now_us)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(heart.begin())
+        await beating.wait()
+        ending = group.create_task(heart.end(record("R1", "succeeded")))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not ending.done()
+        may_beat.set()
+    key = status_key("Fan", "R1")
+    assert unpack_status(await blobs.get(key), key).status == "succeeded"
+
+
+@pytest.mark.parametrize("is_journaled", [True, False])
+async def test_a_run_has_the_last_word_that_its_journal_has(
+    tmp_path: Path, is_journaled: bool
+) -> None:
+    blobs = Hooked(Clock())
+    async with aclosing(machine(tmp_path / "here", blobs)) as here:
+        assert here.replica is not None
+        folder = here.layout.create_run("Fan", "R1")
+        for name, magic in (("journal", JOURNAL_MAGIC), ("log", LOG_MAGIC)):
+            (folder / name).write_bytes(magic)
+        files = [Growing(str(folder / name), lambda: 4) for name in ("journal", "log")]
+        async with shipped(here.replica, Freight(record("R1"), *files)) as beside:
+            beside.observe(RunDone("failed", 2, is_journaled=is_journaled))
+    key = status_key("Fan", "R1")
+    said = unpack_status(await blobs.get(key), key)
+    assert said.status == ("failed" if is_journaled else "running")
+
+
+async def test_a_run_that_was_deleted_while_its_machine_slept_ends_and_says_so(
+    tmp_path: Path,
+) -> None:
+    clock = Clock()
+    blobs = Hooked(clock)
+
+    async def asleep() -> None:
+        clock.ahead_us += 2 * HOUR_US
+        (run_id,) = [key.split("/")[2] for key in blobs.blobs if key.startswith("status/")]
+        await collected(tmp_path / "there", blobs, clock(), RunName("Fan", run_id))
+
+    async def first() -> None:
+        blobs.hooks["/journal/"] = asleep
+
+    blobs.hooks["put blobs/"] = first
+    with pytest.raises(NotFoundError, match="was deleted while it ran"):
+        await run_on(tmp_path / "here", blobs, Fan, clock=clock)
+    assert not [key for key in blobs.blobs if key.startswith("status/")]
+
+
+async def test_a_pull_that_was_killed_before_it_listed_the_tasks_is_made_good(
+    tmp_path: Path,
+) -> None:
+    blobs = Hooked(Clock())
+    done = await run_on(tmp_path / "here", blobs, Quick)
+
+    class KilledError(Exception):
+        pass
+
+    class Dying(LocalMetadata):
+        async def put_tasks(self, tasks: Collection[TaskRecord]) -> None:
+            raise KilledError
+
+    for list_of_tasks in (Dying, LocalMetadata):
+        async with aclosing(machine(tmp_path / "there", blobs)) as there:
+            listed = list_of_tasks(there.layout.metadata)
+            pulling = Pulling(blobs, there.layout, listed, fact_of, now_us)
+            with suppress(KilledError):
+                await pulling.run("Quick", done.run_id)
+            tasks = [task.step async for task in listed.tasks("Quick", done.run_id)]
+            await listed.aclose()
+    assert tasks == ["start", "end"]
