@@ -42,6 +42,7 @@ from engine.stores.s3.bodies import (
     Target,
 )
 from engine.stores.s3.pacing import Pace, paced
+from engine.stores.s3.parts import PartSender
 from engine.stores.s3.place import S3Place
 from engine.stores.s3.room import Room
 from engine.stores.s3.rust import RustSender
@@ -90,7 +91,7 @@ def open_s3(
     aws = session or AwsSession(config)
     sender: ask.Sender = SdkSender(place, aws, config)
     if config.s3_client != "aioboto3":
-        sender = RustSender(place, aws, config, sender)
+        sender = RustSender(place, aws, config, PartSender(place, aws, config, sender))
     store = S3BlobStore(
         paced(sender, pace or Pace.of(config)), place, room or Room(config.s3_memory_mib * MIB)
     )
@@ -207,11 +208,15 @@ class S3BlobStore:
             etag = first.etag
             del first
 
+        async def place(at: int, body: Buffer) -> None:
+            await target.place(at - start, body)
+
         async def fetch(at: int) -> None:
             count = min(RANGE_BYTES, end - at)
             async with self.room.take(count):
-                request = ask.Get(key=key, start=at, length=count, etag=etag)
-                await target.place(at - start, (await self._sender.send(request)).body)
+                await self._sender.send(
+                    ask.Get(key=key, start=at, length=count, etag=etag, sink=place)
+                )
 
         await _spread(range(begin, end, RANGE_BYTES), fetch, DOWNLOADS)
         return end - start
