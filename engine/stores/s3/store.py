@@ -57,8 +57,8 @@ PART_BYTES = 8 * MIB
 FIRST_BYTES = 2 * MIB
 """What is asked for of a blob of unknown size: one request for most of them."""
 
-RANGE_BYTES = 4 * MIB
-UPLOADS, DOWNLOADS = 4, 8
+RANGE_BYTES = 8 * MIB
+UPLOADS, DOWNLOADS = 4, 4
 """Parts and ranges of one blob on their way at once: 32 MiB."""
 
 _DELETES = 8
@@ -225,8 +225,8 @@ class S3BlobStore:
         if source.size_bytes > min(SINGLE_BYTES, self.room.size_bytes):
             return await self._upload(key, source, if_absent)
         writer = secrets.token_hex(16)
-        async with self.room.take(source.size_bytes):
-            body = await source.cut(0, source.size_bytes) if source.size_bytes else b""
+        size = source.size_bytes
+        async with self.room.take(size), source.cut(0, size) as body:
             return await self._sender.send(
                 ask.Put(key=key, body=body, writer=writer, if_absent=if_absent)
             )
@@ -256,8 +256,7 @@ class S3BlobStore:
 
         async def put(index: int) -> None:
             count = min(part_bytes, source.size_bytes - starts[index])
-            async with self.room.take(count):
-                body = await source.cut(starts[index], count)
+            async with self.room.take(count), source.cut(starts[index], count) as body:
                 parts[index] = await self._sender.send(
                     ask.PutPart(key=key, upload_id=upload_id, number=index + 1, body=body)
                 )
