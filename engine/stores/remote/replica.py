@@ -37,13 +37,6 @@ from engine.stores.threads import in_thread
 _MAGICS = {JOURNAL: JOURNAL_MAGIC, LOG: LOG_MAGIC}
 
 
-class Meaning(Struct, frozen=True):
-    """What a journal's frames say, which the scheduler knows: to metadata, and what they name."""
-
-    decode: Decoder
-    named: Named
-
-
 class _Left(Struct, frozen=True):
     """A run as its journal tells of it, and where the last sound frame of each file ends."""
 
