@@ -17,7 +17,7 @@ from engine.stores.metadata.base import MetadataStore
 from engine.stores.remote.cache import trim
 from engine.stores.remote.downloads import Downloads
 from engine.stores.remote.portal import Portal
-from engine.stores.remote.replica import Replica
+from engine.stores.remote.replica import Replica, Terms
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
@@ -40,15 +40,14 @@ def replica_layout(config: Config) -> Layout:
 
 def open_replica(config: Config, layout: Layout, metadata: MetadataStore) -> Replica:
     """Join the object store of `config` with its directory."""
-    return Replica(
-        open_blobs(config),
-        layout,
-        metadata,
+    terms = Terms(
         decode=fact_of,
         named=named_in,
         now_us=lambda: time.time_ns() // 1000,
         cache_max_bytes=config.cache_max_mib << 20,
+        owns_list=not config.metadata,
     )
+    return Replica(open_blobs(config), layout, metadata, terms)
 
 
 def open_blobs(config: Config) -> BlobStore:

@@ -115,6 +115,7 @@ def delete(folder: Path) -> None:
             raise ServiceError("the servers run", hint="aflow dev down")
         for name in _STORED:
             shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / "keys.json").unlink(missing_ok=True)
 
 
 def birth_of(pid: int) -> str | None:

@@ -238,7 +238,7 @@ class Run:
         observers: Sequence[Observer],
     ) -> RunDone:
         async with (
-            self._beside(folder, began) as beside,
+            self._beside(folder, began, origin) as beside,
             executor_of(local, self._remote, beside, folder.run_id, folder.journal) as executor,
         ):
             broker = beside.broker if beside else None
@@ -247,20 +247,27 @@ class Run:
 
     @asynccontextmanager
     async def _beside(
-        self, folder: _Folder, began: RunBeganRecord
+        self, folder: _Folder, began: RunBeganRecord, origin: Origin | None
     ) -> AsyncIterator["Beside | None"]:
         """What a datastore in an object store needs beside the driver."""
         if self._stores.replica is None:
             yield None
             return
-        from engine.runtime.shipping import shipped  # noqa: PLC0415  # most runs are local
+        from engine.runtime.shipping import Freight, shipped  # noqa: PLC0415  # most runs are local
         from engine.stores.remote.shipper import Growing  # noqa: PLC0415
 
         layout = self._stores.layout
         journal = Growing(str(layout.journal(began.flow, began.run_id)), lambda: folder.journal.end)
         log = Growing(str(layout.log(began.flow, began.run_id)), lambda: folder.log.end)
         record = replace(record_of(began), pid=os.getpid())
-        async with shipped(self._stores.replica, record, journal, log) as beside:
+        freight = Freight(
+            record,
+            journal,
+            log,
+            origins=origin.run_ids if origin else (),
+            is_sure=origin is None or origin.is_settled,
+        )
+        async with shipped(self._stores.replica, freight) as beside:
             yield beside
 
     async def _driven(

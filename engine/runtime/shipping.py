@@ -6,18 +6,19 @@ where others can read it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from engine.errors import StoreUnavailableError
+from engine.errors import NotFoundError, StoreUnavailableError
 from engine.groups import unwrapped
 from engine.scheduler.progress import Observer, RunDone, RunEvent
 from engine.stores.metadata.base import RunRecord
 from engine.stores.remote.broker import broker
 from engine.stores.remote.cache import mark_shipped
+from engine.stores.remote.keys import status_key
 from engine.stores.remote.replica import Replica
 from engine.stores.remote.shipper import Growing, Shipment, Shipper
 from engine.stores.remote.standing import Heartbeat
@@ -37,30 +38,53 @@ class Beside(Struct, frozen=True):
     shipper: Shipper
 
 
-class _Last(Struct):
+class Freight(Struct, frozen=True):
+    """What is shipped: the run as it begins, and its files.
+
+    `origins` are the ids of the runs that it goes on from. With `is_sure`, all that these name is
+    in the object store.
+    """
+
     record: RunRecord
+    journal: Growing
+    log: Growing
+    origins: Sequence[str] = ()
+    is_sure: bool = True
+
+
+class _Last(Struct):
+    record: RunRecord | None = None
 
 
 @asynccontextmanager
-async def shipped(
-    replica: Replica, record: RunRecord, journal: Growing, log: Growing
-) -> AsyncIterator[Beside]:
+async def shipped(replica: Replica, freight: Freight) -> AsyncIterator[Beside]:
     """Ship a run while this block lasts; at its end, all that is left.
 
     Args:
         replica: the object store and its directory.
-        record: of the run, as it begins.
-        journal, log: its files.
+        freight: the run.
 
     Raises:
         RunFencedError: another process drives the run, too.
+        NotFoundError: the run, or one that it goes on from, was deleted meanwhile.
         StoreError: the object store does not take it. The block is cancelled then, if it runs.
     """
-    heart, last = Heartbeat(replica.blobs, record), _Last(record)
-    shipper = replica.shipper(Shipment(record.flow, record.run_id, journal, log))
+    record, last = freight.record, _Last()
+    heart = Heartbeat(replica.blobs, record, replica.now_us)
+    standing = _Standing(replica, heart, freight)
+    shipper = replica.shipper(
+        Shipment(
+            record.flow,
+            record.run_id,
+            freight.journal,
+            freight.log,
+            standing.renew,
+            is_sure=freight.is_sure,
+        )
+    )
 
     def observe(event: RunEvent) -> None:
-        if isinstance(event, RunDone):
+        if isinstance(event, RunDone) and event.is_journaled:
             last.record = replace(
                 record, status=event.status, ended_us=event.at_us, reason=event.reason
             )
@@ -69,7 +93,9 @@ async def shipped(
     with _told(record), unwrapped():
         async with broker(replica.downloads.fetch) as path, asyncio.TaskGroup() as group:
             beating = group.create_task(heart.run(), name=f"heartbeat of {record.run_id}")
-            shipping = group.create_task(_ship(heart, shipper), name=f"shipper of {record.run_id}")
+            shipping = group.create_task(
+                _ship(standing, shipper), name=f"shipper of {record.run_id}"
+            )
             limit_s: float | None = SETTLE_S
             try:
                 yield Beside(path, observe, shipper)
@@ -77,11 +103,13 @@ async def shipped(
             finally:
                 shipper.close()
                 await asyncio.wait({shipping}, timeout=limit_s)
-                beating.cancel()
-                if shipping.done() and not shipping.cancelled() and not shipping.exception():
+                is_shipped = shipping.done() and not shipping.cancelled()
+                # Without an end in the journal there is no last word; silence tells of it.
+                if is_shipped and not shipping.exception() and last.record:
                     await heart.end(last.record)
                     mark_shipped(replica.layout, record.flow, record.run_id)
                     await replica.trim()
+                beating.cancel()
 
 
 @contextmanager
@@ -94,7 +122,40 @@ def _told(record: RunRecord) -> Iterator[None]:
         raise
 
 
-async def _ship(heart: Heartbeat, shipper: Shipper) -> None:
+class _Standing:
+    """A run's place on the list, and that of those it goes on from.
+
+    While it is listed, nothing that is there is removed. What was removed before, with a run that
+    was deleted, it must not refer to: such a run goes off the list before anything of it does.
+    """
+
+    def __init__(self, replica: Replica, heart: Heartbeat, freight: Freight) -> None:
+        self._replica = replica
+        self._heart = heart
+        self._freight = freight
+
+    async def begin(self) -> None:
+        await self._heart.begin()
+        record = self._freight.record
+        self._replica.layout.listed(record.flow, record.run_id).touch(0o600)
+        await self._check_origins()
+
+    async def renew(self) -> bool:
+        if not await self._heart.renew():
+            return False
+        await self._check_origins()
+        return True
+
+    async def _check_origins(self) -> None:
+        flow = self._freight.record.flow
+        for origin in self._freight.origins:
+            if await self._replica.blobs.stat(status_key(flow, origin)) is None:
+                raise NotFoundError(
+                    f"{flow}/{origin}, which this run goes on from, was deleted meanwhile"
+                )
+
+
+async def _ship(standing: _Standing, shipper: Shipper) -> None:
     # Nothing is put before the run is listed: a collection that begins now must see it.
-    await heart.begin()
+    await standing.begin()
     await shipper.run()

@@ -197,11 +197,9 @@ class BlobDirectory:
         verify: str = "identity",
         fetch: Callable[[str], None] | None = None,
     ) -> None:
-        self.root = root
-        self._fetch = fetch
+        self.root, self._fetch = root, fetch
         self._temporary = os.path.join(root, "tmp")
-        self.durability = durability
-        self.verification = verify
+        self.durability, self.verification = durability, verify
         self._power = durability == "power"
         self._always = verify == "always"
         self._verified: dict[str, FileIdentity] = {}
@@ -436,12 +434,10 @@ class BlobDirectory:
             os.close(fd)
 
     def _open_fd(self, digest: str, path: str) -> int:
-        try:
+        with suppress(FileNotFoundError):
             return os.open(path, _OPEN_READ)
-        except FileNotFoundError:
-            if self._fetch is None:
-                raise
-        self._fetch(digest)
+        if self._fetch is not None:
+            self._fetch(digest)
         return os.open(path, _OPEN_READ)
 
     def _read_checked(self, fd: int, digest: str) -> bytearray:

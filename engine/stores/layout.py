@@ -71,6 +71,10 @@ class Layout(Struct, frozen=True):
     def lock(self, flow: str, run_id: str) -> Path:
         return self.run(flow, run_id) / "lock"
 
+    def listed(self, flow: str, run_id: str) -> Path:
+        """A file that tells of a run driven here that an object store has it on its list."""
+        return self.run(flow, run_id) / "listed"
+
     def create_run(self, flow: str, run_id: str) -> Path:
         """Make the directory of a run; it may be there.
 

@@ -23,14 +23,8 @@ from engine.aws.sessions import AwsSession
 from engine.cli.devstack import DevServer, DevStack, birth_of
 from engine.config import Config
 from engine.errors import EngineError
-from engine.testing.servers import (
-    ACCESS_KEY,
-    REGION,
-    SECRET_KEY,
-    ServerAddress,
-    shared_server,
-    wait_for_servers,
-)
+from engine.testing.keys import make_keys, write_private
+from engine.testing.servers import REGION, ServerAddress, shared_server, wait_for_servers
 
 NAME = "aflow-dev"
 """Of the bucket, the queue, the compute environment and the beginning of the roles' names."""
@@ -46,8 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         with _servers(folder, options) as stack:
             asyncio.run(_make_bucket(stack))
             text = msgspec.json.encode(stack)
-            (folder / "dev.new").write_bytes(text)
-            (folder / "dev.new").rename(state)
+            write_private(state, text)
             with contextlib.suppress(BrokenPipeError):  # whoever started this has given up
                 print(text.decode(), flush=True)  # noqa: T201
             while True:
@@ -77,18 +70,20 @@ def _forget_other_accounts() -> None:
 def _servers(folder: Path, options: argparse.Namespace) -> Iterator[DevStack]:
     with ExitStack() as stack:
         s3: ServerAddress | None = None
-        given = {
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-            "AWS_DEFAULT_REGION": REGION,
-        }
+        keys_file = str(folder / "keys.json")
+        keys = make_keys(Path(keys_file))
+        given = {"AWS_DEFAULT_REGION": REGION}
         if _has_seaweedfs():
-            s3 = stack.enter_context(shared_server("seaweedfs", folder, keep=True))
+            server = shared_server("seaweedfs", folder, options=[keys_file], keep=True)
+            s3 = stack.enter_context(server)
             given["AWS_ENDPOINT_URL_S3"] = s3.endpoint_url
         words = ["--queue", NAME, "--vcpus", str(options.vcpus), "--runner", options.runner]
+        words += ["--keys", keys_file]
         for name, value in given.items():
             words += ["--env", f"{name}={value}"]
         batch = stack.enter_context(shared_server("batch", folder, options=words))
+        given["AWS_ACCESS_KEY_ID"] = keys.access_key
+        given["AWS_SECRET_ACCESS_KEY"] = keys.secret_key
         os.environ.update(given, AWS_ENDPOINT_URL=batch.endpoint_url)
         yield DevStack(
             pid=os.getpid(),

@@ -27,6 +27,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from engine.errors import ServiceError
+from engine.testing.keys import Keys, read_keys, write_private
 
 STOP_S = 2.0  # SeaweedFS would take 15; what it has answered for is in the system's hands by then
 START_S = 60.0  # on a machine that does much else
@@ -63,7 +64,8 @@ def shared_server(
     Args:
         kind: which server.
         folder: where its users meet.
-        options: of `python -m engine.testing.batch`, for the one that starts it.
+        options: for the one that starts it, the words of `python -m engine.testing.batch`, or
+            the file of the keys that SeaweedFS is to ask for (see keys.py).
         keep: whether what SeaweedFS stores outlives it, in `folder`.
 
     Raises:
@@ -174,11 +176,11 @@ def _free_ports(count: int) -> list[int]:
 def _seaweedfs(data: Path, options: Sequence[str]) -> tuple[Sequence[str], str]:
     names = [f"{part}.port{kind}" for part in _SEAWEEDFS_PARTS for kind in ("", ".grpc")]
     ports = dict(zip(names, _free_ports(len(names)), strict=True))
-    identities = [
-        _identity("writer", ACCESS_KEY, SECRET_KEY, "Admin", "Read", "Write", "List", "Tagging"),
-        _identity("reader", READER_KEY, READER_SECRET, "Read", "List"),
-    ]
-    (data / "s3.json").write_text(json.dumps({"identities": identities}))
+    keys = read_keys(Path(options[0])) if options else Keys(ACCESS_KEY, SECRET_KEY)
+    identities = [_identity("writer", keys, "Admin", "Read", "Write", "List", "Tagging")]
+    if not options:
+        identities.append(_identity("reader", Keys(READER_KEY, READER_SECRET), "Read", "List"))
+    write_private(data / "s3.json", json.dumps({"identities": identities}).encode())
     command = [
         *(_program("weed"), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={data}"),
         *("-filer", "-s3", f"-s3.config={data / 's3.json'}", "-s3.autoCreateBucket=false"),
@@ -189,8 +191,8 @@ def _seaweedfs(data: Path, options: Sequence[str]) -> tuple[Sequence[str], str]:
     return command, f"http://127.0.0.1:{ports['s3.port']}"
 
 
-def _identity(name: str, key: str, secret: str, *actions: str) -> dict[str, object]:
-    credentials = [{"accessKey": key, "secretKey": secret}]
+def _identity(name: str, keys: Keys, *actions: str) -> dict[str, object]:
+    credentials = [{"accessKey": keys.access_key, "secretKey": keys.secret_key}]
     return {"name": name, "credentials": credentials, "actions": list(actions)}
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import urllib.error
@@ -19,11 +20,33 @@ from tests.cli.conftest import Call
 pytestmark = pytest.mark.slow
 
 
+DENIED = "UnrecognizedClientException"
+CALLS = """
+import boto3
+for call in (
+    lambda: len(boto3.client("s3").list_buckets()["Buckets"]),
+    lambda: boto3.client("batch").describe_job_queues()["jobQueues"][0]["jobQueueName"],
+):
+    try:
+        print(call())
+    except Exception as error:
+        print(error.response["Error"]["Code"])
+"""
+
+
 def state(folder: Path, *, pid: int, birth: str) -> None:
     """Leave behind what a process wrote that was killed."""
     folder.mkdir()
     stack = DevStack(pid, birth, str(folder), (), "aflow-dev", {})
     (folder / "dev.json").write_bytes(msgspec.json.encode(stack))
+
+
+def calls(variables: dict[str, str]) -> list[str]:
+    """How many buckets S3 tells of and which queue Batch has, or by what they refuse to."""
+    env = {"PATH": os.environ["PATH"], **variables}
+    done = subprocess.run([sys.executable, "-c", CALLS], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
 
 
 def answers(url: str) -> bool:
@@ -59,6 +82,11 @@ def test_servers_start_once_serve_and_end(aflow: Call, tmp_path: Path) -> None:
         assert (
             json.loads(aflow("dev", "env", "--folder", folder, "--json").out) == stack["variables"]
         )
+        assert stat.S_IMODE((folder / "dev.json").stat().st_mode) == 0o600
+        strangers = {"AWS_ACCESS_KEY_ID": "ak", "AWS_SECRET_ACCESS_KEY": "sksksksk"}
+        assert calls({**stack["variables"], **strangers}) == ["InvalidAccessKeyId", DENIED]
+        assert calls(stack["variables"]) == ["1", "aflow-dev"]
+
         refused = aflow("dev", "down", "--folder", folder, "--delete", "--json")
         assert json.loads(refused.out)["was_running"] is True
         assert not any(answers(url) for url in urls)

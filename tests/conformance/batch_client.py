@@ -15,7 +15,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from engine.testing.servers import ServerAddress
+from engine.testing.servers import ACCESS_KEY, SECRET_KEY, ServerAddress
 from tests.servers import QUEUE
 
 PATIENCE_S = 30.0
@@ -135,15 +135,23 @@ class BatchClient:
 @cache
 def _session() -> Any:
     """One for all tests: it keeps what it read of the SDK's models, 0.4 s for each client else."""
-    return aioboto3.Session("ak", "sksksksk", region_name="us-east-1")
+    return aioboto3.Session(region_name="us-east-1")
 
 
 @asynccontextmanager
-async def batch_client(address: ServerAddress) -> AsyncIterator[BatchClient]:
+async def batch_client(
+    address: ServerAddress, access_key: str = ACCESS_KEY
+) -> AsyncIterator[BatchClient]:
     settings = Config(retries={"total_max_attempts": 1}, max_pool_connections=64)
 
     def client(service: str) -> Any:
-        return _session().client(service, endpoint_url=address.endpoint_url, config=settings)
+        return _session().client(
+            service,
+            endpoint_url=address.endpoint_url,
+            config=settings,
+            aws_access_key_id=access_key,
+            aws_secret_access_key=SECRET_KEY,
+        )
 
     async with client("batch") as batch, client("logs") as logs:
         yield BatchClient(address, batch, logs, client)

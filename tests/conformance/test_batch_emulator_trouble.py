@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 from botocore.exceptions import ClientError, HTTPClientError
 
 from engine.testing.batch.limits import OVERRIDES_MAX_BYTES
+from engine.testing.keys import make_keys
 from engine.testing.servers import ServerAddress, shared_server
 from tests.conformance.batch_client import (
     FOREVER,
@@ -188,6 +191,31 @@ class TestAServerOfItsOwn:
             answers, pid = asyncio.run(fill(address))
         assert {"ok", "TooManyRequestsException"} == set(answers)
         asyncio.run(come_true(lambda: not Path(f"/proc/{pid}/exe").exists()))
+
+    def test_with_keys_runs_jobs_for_nobody_else(self, tmp_path: Path) -> None:
+        async def ask(address: ServerAddress, key: str) -> str:
+            async with batch_client(address, key) as client:
+                return await answer_of(client.batch.describe_jobs(jobs=["nothing"]))
+
+        keys = make_keys(tmp_path / "keys.json")
+        assert (tmp_path / "keys.json").stat().st_mode & 0o777 == 0o600
+        options = ("--keys", str(tmp_path / "keys.json"))
+        with shared_server("batch", tmp_path, options=options) as address:
+            assert asyncio.run(ask(address, keys.access_key)) == "ok"
+            assert asyncio.run(ask(address, "another")) == "UnrecognizedClientException"
+            url = f"{address.endpoint_url}/aflow/batch/counts"
+            with pytest.raises(HTTPError, match="403"):
+                urllib.request.urlopen(url, timeout=PATIENCE_S)
+
+    @pytest.mark.parametrize("header", [{"Origin": "null"}, {"Host": "evil.example"}])
+    def test_has_nothing_for_web_pages(
+        self, batch_emulator: ServerAddress, header: dict[str, str]
+    ) -> None:
+        for path in ("/v1/submitjob", "/", "/aflow/batch/counts", "/moto-api/reset"):
+            url = f"{batch_emulator.endpoint_url}{path}"
+            request = urllib.request.Request(url, b"{}", header, method="POST")
+            with pytest.raises(HTTPError, match="403"):
+                urllib.request.urlopen(request, timeout=PATIENCE_S)
 
 
 async def answer_of(call: Any) -> str:

@@ -6,18 +6,20 @@ run's journal and log are compared with the copies here, which Audit then looks 
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-from engine.errors import BlobCorruptError, BlobNotFoundError, StoreError
+from msgspec import Struct
+
+from engine.errors import BlobCorruptError, StoreError
 from engine.groups import unwrapped
 from engine.stores.cas import blob_key
 from engine.stores.directory import BlobDirectory, digest_of_file
 from engine.stores.fsck import Damage
 from engine.stores.manifest import FileIdentity
 from engine.stores.remote.keys import JOURNAL, LOG, segment_key
-from engine.stores.remote.pulling import extent
+from engine.stores.remote.pulling import Pulled
 from engine.stores.remote.replica import Replica
-from engine.stores.remote.segments import cover
+from engine.stores.remote.segments import Segment, cover, extent, gap_in
 from engine.stores.temporary import new_file
 from engine.stores.threads import in_thread
 
@@ -76,47 +78,74 @@ async def read_blob(replica: Replica, digest: str) -> None:
         raise BlobCorruptError(digest, expected=digest, actual=found)
 
 
-async def pull_all(replica: Replica) -> None:
-    """Bring the list of runs, and every run's journal and log, up to date."""
-    await replica.pulling.runs()
+async def pull_all(replica: Replica) -> dict[tuple[str, str], Pulled]:
+    """Bring the list of runs, and every run's journal and log, up to date.
+
+    Returns:
+        What there is of each run, by flow and id.
+    """
+    there = await replica.pulling.runs()
     at_once = asyncio.Semaphore(RUNS_AT_ONCE)
+    pulled = {}
 
     async def pull(flow: str, run_id: str) -> None:
         async with at_once:
-            await replica.pulling.run(flow, run_id)
+            pulled[flow, run_id] = await replica.pulling.run(flow, run_id)
 
     with unwrapped():
         async with asyncio.TaskGroup() as group:
-            async for run in replica.pulling.listed():
-                group.create_task(pull(run.flow, run.run_id))
+            for flow, run_id in there:
+                group.create_task(pull(flow, run_id))
+    return pulled
 
 
 async def record_damages(replica: Replica, *, read_data: bool) -> list[Damage]:
-    """Journals and logs that are not as the copies here are: shorter, or with `read_data` other."""
+    """Journals and logs that lack something, or with `read_data` differ from the copies here.
+
+    Of a run whose driver has had no last word, the object store may have less than is here: the
+    rest is on its way, or a resume ships it.
+    """
     found = []
-    async for run in replica.pulling.listed():
-        segments = await replica.pulling.segments(run.flow, run.run_id)
+    for (flow, run_id), pulled in sorted((await pull_all(replica)).items()):
+        segments = await replica.pulling.segments(flow, run_id)
         for name in (JOURNAL, LOG):
-            copy = str(replica.layout.run(run.flow, run.run_id) / name)
-            here = await in_thread(_size, copy)
-            there = extent(segments[name])
-            pathspec, path = f"{run.flow}/{run.run_id}", f"runs/{run.flow}/{run.run_id}/{name}"
-            if there < here:
-                kind = "damaged" if there else "missing"
-                detail = f"has {there:,} of {here:,} bytes in the object store"
-                found.append(Damage(kind, path, pathspec, detail))
+            at = _File(flow, run_id, name, str(replica.layout.run(flow, run_id) / name))
+            here = await in_thread(_size, at.copy)
+            there, gap = extent(segments[name]), gap_in(segments[name])
+            if gap is not None:
+                found.append(at.damage(f"lacks what is at byte {gap:,} in the object store"))
+            elif there < here and pulled.is_whole:
+                found.append(at.damage(f"has {there:,} of {here:,} bytes in the object store"))
             elif read_data:
-                for segment in cover(segments[name]):
-                    key = segment_key(run.flow, run.run_id, name, segment.start)
-                    try:
-                        data = await replica.blobs.get(key)
-                    except (BlobNotFoundError, StoreError) as error:
-                        found.append(Damage("missing", path, pathspec, error.message))
-                        continue
-                    if not await in_thread(_is_equal, copy, segment.start, data):
-                        detail = f"{key} differs from the copy here"
-                        found.append(Damage("damaged", path, pathspec, detail))
+                found += [d async for d in _differences(replica, at, segments[name])]
     return found
+
+
+class _File(Struct, frozen=True):
+    """One file of a run, and the path of its copy here."""
+
+    flow: str
+    run_id: str
+    name: str
+    copy: str
+
+    def damage(self, detail: str, kind: str = "damaged") -> Damage:
+        run = f"{self.flow}/{self.run_id}"
+        return Damage(kind, f"runs/{run}/{self.name}", run, detail)
+
+
+async def _differences(
+    replica: Replica, at: _File, segments: Sequence[Segment]
+) -> AsyncIterator[Damage]:
+    for segment in cover(segments):
+        key = segment_key(at.flow, at.run_id, at.name, segment.start)
+        try:
+            data = await replica.blobs.get(key)
+        except StoreError as error:
+            yield at.damage(error.message, "missing")
+            continue
+        if not await in_thread(_is_equal, at.copy, segment.start, data):
+            yield at.damage(f"{key} differs from the copy here")
 
 
 def _size(path: str) -> int:

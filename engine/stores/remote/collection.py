@@ -1,13 +1,18 @@
 """Removes from an object store what nobody needs. What gc.py says of a directory holds here, too.
 
-The lock on a directory is the object `gate` here, and the lease of a run its object under
-`status/`. A run puts its object and then looks for the gate; a collection puts the gate and then
-looks for objects. So of two that begin at once at least one sees the other: the run waits, or the
-collection ends. Who is alive is told by the store's clock alone.
+The lock on a directory is an object under `gates/` here, one for each collection, and the lease of
+a run its object under `status/`. A run puts its object and then looks for gates; a collection puts
+its gate and then looks for objects that are new, or were written again. So of two that begin at
+once at least one sees the other: the run waits, or the collection ends. Who is alive is told by the
+store's clock alone, and whoever was silent for so long that he may have been held for dead looks
+for his blobs again (standing.py).
 """
 
+import asyncio
+import secrets
 import shutil
 from collections.abc import AsyncIterator, Iterable, Mapping, Set
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Protocol, runtime_checkable
 
@@ -17,11 +22,14 @@ from engine.stores.directory import DIGEST_HEX
 from engine.stores.gc import BATCH, Alive, Collected, Request, RunName, mark, record_bytes
 from engine.stores.leases import Holder
 from engine.stores.remote.checking import pull_all
-from engine.stores.remote.keys import GATE, STATUS, run_prefix, status_key, tags_key
+from engine.stores.remote.keys import GATES, STATUS, gate_key, run_prefix, status_key, tags_key
 from engine.stores.remote.replica import Replica
 from engine.stores.remote.standing import ALIVE_US, is_alive, unpack_status
 from engine.stores.s3.requests import Upload
 from engine.stores.threads import in_thread
+
+SHUT_MAX_S = ALIVE_US / 2e6
+"""How long a gate is shut at once, of the time after which runs take it for a dead one's."""
 
 
 @runtime_checkable
@@ -68,10 +76,14 @@ class _Collection:
                 raise RunHeldError(
                     str(alive.run), host=holder.host, pid=holder.pid, since=holder.since
                 )
-        await pull_all(self._replica)
+        pulled = await pull_all(self._replica)
         theirs = await self._delete()
         kept = sorted(set(self._statuses) - set(request.runs))
-        layout = self._replica.layout
+        for run in kept:
+            found = pulled.get((run.flow, run.run_id))
+            if found is not None and found.gap is not None:
+                done.unreadable[str(run)] = f"its journal lacks what is at byte {found.gap:,}"
+        layout = self._replica.fetching()
         needed = await in_thread(mark, layout, kept, request.manifests_in, done)
         rubbish = await self._rubbish(needed, theirs)
         if request.is_dry_run:
@@ -83,7 +95,7 @@ class _Collection:
 
     async def _delete(self) -> frozenset[bytes]:
         """Delete the runs of the request; return what they referred to."""
-        request, done, layout = self._request, self._done, self._replica.layout
+        request, done, layout = self._request, self._done, self._replica.fetching()
         theirs: set[bytes] = set()
         for run in request.runs:
             done.runs.append(run)
@@ -112,6 +124,8 @@ class _Collection:
             is_old = info.modified_us < before_us or digest in theirs
             if digest is not None and digest not in needed and is_old:
                 rubbish.append(info)
+        dead_us = min(before_us, self._now_us - ALIVE_US)
+        rubbish += [i async for i in self._blobs.list(GATES) if i.modified_us < dead_us]
         async for info in self._blobs.list("runs/"):
             parts = info.key.split("/")
             if RunName(parts[1], parts[2]) not in self._statuses and info.modified_us < before_us:
@@ -119,18 +133,16 @@ class _Collection:
         return rubbish
 
     async def _sweep(self, rubbish: list[BlobInfo]) -> None:
-        known = set(self._statuses)
         for start in range(0, len(rubbish), BATCH):
             batch = rubbish[start : start + BATCH]
-            await _shut(self._blobs)
-            try:
-                if fresh := set(await _listed(self._blobs)) - known:
+            async with _shut(self._blobs):
+                now = await _listed(self._blobs)
+                # One that was dead may be driven again, by who ships what its driver left.
+                if fresh := [run for run, info in now.items() if self._statuses.get(run) != info]:
                     self._done.began = min(fresh)
                     return
                 await self._blobs.delete([info.key for info in batch])
                 _count(batch, self._done)
-            finally:
-                await self._blobs.delete([GATE])
 
     async def _abort_uploads(self) -> None:
         """Drop uploads in parts that nobody finished in the time of grace."""
@@ -146,20 +158,31 @@ class _Collection:
 
 async def _survey(blobs: BlobStore) -> tuple[int, dict[RunName, BlobInfo]]:
     """The store's time, and the runs behind the shut gate."""
-    now_us = await _shut(blobs)
-    try:
+    async with _shut(blobs) as now_us:
         return now_us, await _listed(blobs)
+
+
+@asynccontextmanager
+async def _shut(blobs: BlobStore) -> AsyncIterator[int]:
+    """No run begins inside this block; yields the store's time.
+
+    Raises:
+        StoreUnavailableError: it took so long that runs may take the gate for a dead one's.
+    """
+    key = gate_key(secrets.token_hex(8))
+    try:
+        async with asyncio.timeout(SHUT_MAX_S):
+            await blobs.put(key, (b"a collection removes blobs",))
+            info = await blobs.stat(key)
+            if info is None:
+                raise StoreUnavailableError(f"{key} is gone", hint="run it again")
+            yield info.modified_us
+    except TimeoutError as error:
+        raise StoreUnavailableError(
+            f"a batch of blobs was not removed in {SHUT_MAX_S:.0f} s", hint="run it again"
+        ) from error
     finally:
-        await blobs.delete([GATE])
-
-
-async def _shut(blobs: BlobStore) -> int:
-    """Shut the gate, and return the store's time."""
-    await blobs.put(GATE, (b"a collection removes blobs",))
-    info = await blobs.stat(GATE)
-    if info is None:
-        raise StoreUnavailableError("another collection is under way", hint="run it again later")
-    return info.modified_us
+        await blobs.delete([key])
 
 
 async def _listed(blobs: BlobStore) -> dict[RunName, BlobInfo]:

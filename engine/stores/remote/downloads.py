@@ -7,7 +7,7 @@ from engine.stores.base import BlobStore
 from engine.stores.cas import blob_key
 from engine.stores.directory import BlobDirectory, access_error
 from engine.stores.temporary import new_file
-from engine.stores.threads import in_thread
+from engine.stores.threads import to_its_end
 
 
 class Downloads:
@@ -42,6 +42,6 @@ class Downloads:
         try:
             with new_file(temporary) as (fd, name):
                 await self._blobs.get_to_file(blob_key(digest), fd)
-                await in_thread(self._directory.adopt, digest, fd, name)
+                await to_its_end(self._directory.adopt, digest, fd, name)
         except OSError as error:
             raise access_error(error, temporary, "write to") from error

@@ -9,7 +9,7 @@ and its machine are lost, what was not shipped was in flight.
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 
 from msgspec import Struct
@@ -44,13 +44,20 @@ class Growing(Struct, frozen=True):
 
 
 class Shipment(Struct, frozen=True):
-    """What a run ships. `done` says how much of journal and log is remote already, in bytes."""
+    """What a run ships.
+
+    `renew` is asked beside each segment whether the run may have been held for dead meanwhile; what
+    only it refers to may be gone then. `done` says how much of journal and log is remote already,
+    in bytes. With `is_sure`, what the runs name that it goes on from is there.
+    """
 
     flow: str
     run_id: str
     journal: Growing
     log: Growing
+    renew: Callable[[], Awaitable[bool]]
     done: tuple[int, int] = (0, 0)
+    is_sure: bool = True
 
 
 class FileShipping:
@@ -122,7 +129,7 @@ class Shipper:
         blobs: the object store.
         shipment: the run.
         uploads: what carries the blobs.
-        directory: the blobs of the cache.
+        directory: the blobs of the cache; brings those that it lacks.
         named: see Named.
     """
 
@@ -140,6 +147,8 @@ class Shipper:
         self._journal = FileShipping(blobs, shipment, JOURNAL)
         self._log = FileShipping(blobs, shipment, LOG)
         self._looked_to = self._journal.done
+        self._renew = shipment.renew
+        self._is_sure = shipment.is_sure
         self._going: deque[_Stretch] = deque()
         self._wake = asyncio.Event()
         self._closing = asyncio.Event()
@@ -192,7 +201,7 @@ class Shipper:
             with suppress(TimeoutError):
                 async with asyncio.timeout(FLUSH_EVERY_S):
                     await self._closing.wait()
-        while self._journal.done < self._journal.file.end():
+        while self._going or min(self._journal.done, self._looked_to) < self._journal.file.end():
             await self._ship(group)
             if self._going:
                 await asyncio.wait([self._going[0].blobs])
@@ -210,10 +219,23 @@ class Shipper:
             end = self._going.popleft().end
         if self._going:  # the first one that is not ready wakes us
             self._going[0].blobs.add_done_callback(lambda _: self._wake.set())
-        if end > self._journal.done:
+        begin = self._journal.done
+        if end > begin and not await self._is_renewed(begin):
             await self._journal.ship(end)
             async with self._moved:
                 self._moved.notify_all()
+            await self._is_renewed(begin)
+
+    async def _is_renewed(self, begin: int) -> bool:
+        """Whether all blobs of the journal from `begin` on have to be looked for again."""
+        if not await self._renew():
+            return False
+        self._uploads.forget()
+        self._is_sure = False
+        self._going.clear()  # what they upload is waited for by those that want the same
+        self._looked_to = begin
+        self._wake.set()
+        return True
 
     async def _look(self, group: asyncio.TaskGroup) -> None:
         wanted, end = await in_thread(self._wants)
@@ -226,6 +248,8 @@ class Shipper:
         with JournalReader(self._journal.file.path) as reader:
             for number, (_, payload) in enumerate(reader.scan(self._looked_to), 1):
                 for packed, there in self._named(payload):
+                    if there is There.CERTAIN and not self._is_sure:
+                        there = There.LIKELY
                     for entry in entries_of(packed):
                         self._add(entry, found[there], there)
                 if number == _FRAMES_A_TURN:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from engine.errors import StoreError
 from engine.stores.base import Buffer
+from engine.stores.threads import to_its_end
 
 
 class Source(Protocol):
@@ -114,7 +115,7 @@ class FileTarget:
         os.ftruncate(self._fd, size_bytes)
 
     async def place(self, start: int, body: Buffer) -> None:
-        await asyncio.to_thread(self._write, start, body)
+        await to_its_end(self._write, start, body)
 
     def _write(self, start: int, body: Buffer) -> None:
         view = memoryview(body).cast("B")

@@ -32,6 +32,7 @@ from engine.testing.batch.faults import Plan, Plans, read_plan
 from engine.testing.batch.limits import RATE_PER_S, TokenBucket
 from engine.testing.batch.podman import PodmanRunner
 from engine.testing.batch.processes import ProcessRunner
+from engine.testing.keys import read_keys
 
 RUNNERS = {"process": ProcessRunner, "podman": PodmanRunner}
 
@@ -41,11 +42,15 @@ def main(argv: list[str] | None = None) -> int:
     try:
         plan = read_plan(Path(options.faults).read_bytes()) if options.faults else Plan()
         variables = dict(_pair(text) for text in options.env)
+        keys = read_keys(Path(options.keys)) if options.keys else None
         if options.runner == "podman" and not shutil.which("podman"):
             raise ConfigError("there is no podman", hint="apt-get install podman")
     except (EngineError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    if keys:
+        variables["AWS_ACCESS_KEY_ID"] = keys.access_key
+        variables["AWS_SECRET_ACCESS_KEY"] = keys.secret_key
     asyncio.run(_serve(options, plan, variables))
     return 0
 
@@ -63,7 +68,8 @@ async def _serve(options: argparse.Namespace, plan: Plan, variables: dict[str, s
     runner = RUNNERS[options.runner](variables)
     emulator = Emulator(fleet, account, runner, clock)
     moto = DomainDispatcherApplication(create_backend_app)
-    api = BatchApi(emulator, moto, TokenBucket(options.rate))
+    access_key = variables["AWS_ACCESS_KEY_ID"] if options.keys else None
+    api = BatchApi(emulator, moto, TokenBucket(options.rate), access_key)
     server = make_server("127.0.0.1", options.port, api, threaded=True, request_handler=_Quiet)
     os.environ["MOTO_PORT"] = str(server.server_port)
     endpoint_url = f"http://127.0.0.1:{server.server_port}"
@@ -104,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--time-scale", type=float, default=1.0, help="time-outs and graces take this share")
     add("--rate", type=float, default=RATE_PER_S, help="requests of Batch a second")
     add("--faults", metavar="FILE", help="a plan of faults, JSON")
+    add("--keys", metavar="FILE", help="a file of keys: jobs get them, and only they ask for jobs")
     add("--env", action="append", default=[], metavar="NAME=VALUE", help="a variable of every job")
     return parser
 

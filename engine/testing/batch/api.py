@@ -32,8 +32,9 @@ from engine.testing.batch.limits import (
     throttled,
 )
 from engine.testing.batch.submission import work_of
+from engine.testing.batch.visitors import check_visitor
 
-_SCOPE = re.compile(r"Credential=[^/]+/\d+/(?P<region>[^/]+)/batch/")
+_SCOPE = re.compile(r"Credential=[^/]+/\d+/[^/]+/batch/")
 _ACTIONS = {
     "submitjob": "SubmitJob",
     "describejobs": "DescribeJobs",
@@ -43,7 +44,12 @@ _ACTIONS = {
     "registerjobdefinition": "RegisterJobDefinition",
     "describejobdefinitions": "DescribeJobDefinitions",
 }
-_STATUS = {200: "200 OK", 400: "400 Bad Request", 429: "429 Too Many Requests"}
+_STATUS = {
+    200: "200 OK",
+    400: "400 Bad Request",
+    403: "403 Forbidden",
+    429: "429 Too Many Requests",
+}
 
 Json = dict[str, Any]  # Any: JSON
 
@@ -53,9 +59,19 @@ class _LostReplyError(Exception):
 
 
 class BatchApi:
-    """A WSGI application in front of `moto`'s."""
+    """A WSGI application in front of `moto`'s.
 
-    def __init__(self, emulator: Emulator, moto: WSGIApplication, bucket: TokenBucket) -> None:
+    `access_key` is the one that jobs may be asked for with; None for any.
+    """
+
+    def __init__(
+        self,
+        emulator: Emulator,
+        moto: WSGIApplication,
+        bucket: TokenBucket,
+        access_key: str | None = None,
+    ) -> None:
+        self._access_key = access_key
         self._emulator, self._moto, self._bucket = emulator, moto, bucket
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -72,6 +88,11 @@ class BatchApi:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
+        runs_jobs = path.startswith(("/aflow/batch/", "/v1/"))
+        try:
+            check_visitor(environ, self._access_key if runs_jobs else None)
+        except ApiError as error:
+            return _refuse(error, start_response)
         if path.startswith("/aflow/batch/"):
             return self._aside(path, environ, start_response)
         if not _SCOPE.search(environ.get("HTTP_AUTHORIZATION", "")):
