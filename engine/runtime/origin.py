@@ -2,6 +2,7 @@
 
 import asyncio
 from itertools import chain
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -31,6 +32,11 @@ class Origin(Struct, frozen=True):
     memo: Memo
     plan: ResumePlanned
     journals: tuple[JournalReader, ...]
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """Its own, and those of the runs that it came from."""
+        return tuple(Path(journal.path).parent.name for journal in self.journals)
 
     def warnings(self) -> tuple[str, ...]:
         """What is damaged, for people."""

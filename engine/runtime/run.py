@@ -224,14 +224,14 @@ class Run:
         origin: Origin | None,
         observers: Sequence[Observer],
     ) -> RunDone:
-        async with self._beside(folder, began) as (broker, beside):
+        async with self._beside(folder, began, origin) as (broker, beside):
             return await self._driven(
                 folder, began, executor, origin, (*beside, *observers), broker=broker
             )
 
     @asynccontextmanager
     async def _beside(
-        self, folder: _Folder, began: RunBeganRecord
+        self, folder: _Folder, began: RunBeganRecord, origin: Origin | None
     ) -> AsyncIterator[tuple[str | None, Sequence[Observer]]]:
         """What a datastore in an object store needs beside the driver."""
         if self._stores.replica is None:
@@ -244,7 +244,8 @@ class Run:
         journal = Growing(str(layout.journal(began.flow, began.run_id)), lambda: folder.journal.end)
         log = Growing(str(layout.log(began.flow, began.run_id)), lambda: folder.log.end)
         record = replace(record_of(began), pid=os.getpid())
-        async with shipped(self._stores.replica, record, journal, log) as beside:
+        origins = origin.run_ids if origin else ()
+        async with shipped(self._stores.replica, record, journal, log, origins) as beside:
             yield beside.broker, (beside.observe,)
 
     async def _driven(

@@ -45,7 +45,9 @@ class Stores(Struct, frozen=True):
             StoreError: the object store does not answer.
         """
         if self.replica is not None:
-            await self.replica.settle(flow, run_id)
+            from engine.stores.remote.settling import settle  # noqa: PLC0415  # most runs are local
+
+            await settle(self.replica, flow, run_id)
 
     def has(self, digest: str) -> bool:
         """Whether a blob is there, as far as can be told without asking for it.

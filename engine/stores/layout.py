@@ -71,6 +71,10 @@ class Layout(Struct, frozen=True):
     def lock(self, flow: str, run_id: str) -> Path:
         return self.run(flow, run_id) / "lock"
 
+    def unshipped(self, flow: str, run_id: str) -> Path:
+        """There while some of a run may be nowhere but here; see stores/remote/settling.py."""
+        return self.run(flow, run_id) / "unshipped"
+
     def create_run(self, flow: str, run_id: str) -> Path:
         """Make the directory of a run; it may be there.
 

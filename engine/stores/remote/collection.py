@@ -3,7 +3,8 @@
 The lock on a directory is the object `gate` here, and the lease of a run its object under
 `status/`. A run puts its object and then looks for the gate; a collection puts the gate and then
 looks for objects. So of two that begin at once at least one sees the other: the run waits, or the
-collection ends. Who is alive is told by the store's clock alone.
+collection ends. Who is alive is told by the store's clock alone; a driver that was silent for so
+long that it is taken for dead, and is not, finds its journal fenced.
 """
 
 import shutil
@@ -15,10 +16,22 @@ from engine.errors import RunHeldError, StoreUnavailableError
 from engine.stores.base import BlobInfo, BlobStore
 from engine.stores.directory import DIGEST_HEX
 from engine.stores.gc import BATCH, Alive, Collected, Request, RunName, mark, record_bytes
+from engine.stores.journals import run_holder
 from engine.stores.leases import Holder
+from engine.stores.metadata.base import RunRecord
 from engine.stores.remote.checking import pull_all
-from engine.stores.remote.keys import GATE, STATUS, run_prefix, status_key, tags_key
+from engine.stores.remote.keys import (
+    GATE,
+    JOURNAL,
+    STATUS,
+    run_prefix,
+    segment_key,
+    status_key,
+    tags_key,
+)
+from engine.stores.remote.pulling import extent
 from engine.stores.remote.replica import Replica
+from engine.stores.remote.segments import Segment
 from engine.stores.remote.standing import ALIVE_US, is_alive, unpack_status
 from engine.stores.s3.requests import Upload
 from engine.stores.threads import in_thread
@@ -68,6 +81,9 @@ class _Collection:
                 raise RunHeldError(
                     str(alive.run), host=holder.host, pid=holder.pid, since=holder.since
                 )
+        await self._replica.pulling.runs()
+        if not request.is_dry_run:
+            await self._fence()
         await pull_all(self._replica)
         theirs = await self._delete()
         kept = sorted(set(self._statuses) - set(request.runs))
@@ -80,6 +96,27 @@ class _Collection:
             await self._sweep(rubbish)
         await self._abort_uploads()
         return done
+
+    async def _fence(self) -> None:
+        """See to it that no driver that is taken for dead goes on: it would name blobs that go.
+
+        The next stretch of its journal is put, empty, so it cannot put it any more. If it has put
+        it meanwhile, it is alive.
+        """
+        pulling, woken = self._replica.pulling, []
+        async for record in pulling.listed():
+            run = RunName(record.flow, record.run_id)
+            if run not in self._statuses or run in self._request.runs or _is_over(record):
+                continue
+            segments = (await pulling.segments(run.flow, run.run_id))[JOURNAL]
+            fence = Segment(extent(segments), 0)
+            key = segment_key(run.flow, run.run_id, JOURNAL, fence.start)
+            is_alive_here = run_holder(str(self._replica.layout.lock(run.flow, run.run_id)))
+            if is_alive_here or not (
+                fence in segments or await self._blobs.put(key, (), if_absent=True)
+            ):
+                woken.append(Alive(run, _holder(record)))
+        self._done.alive = [*self._done.alive, *woken]
 
     async def _delete(self) -> frozenset[bytes]:
         """Delete the runs of the request; return what they referred to."""
@@ -119,12 +156,13 @@ class _Collection:
         return rubbish
 
     async def _sweep(self, rubbish: list[BlobInfo]) -> None:
-        known = set(self._statuses)
+        known = {run: info.modified_us for run, info in self._statuses.items()}
         for start in range(0, len(rubbish), BATCH):
             batch = rubbish[start : start + BATCH]
             await _shut(self._blobs)
             try:
-                if fresh := set(await _listed(self._blobs)) - known:
+                now = await _listed(self._blobs)
+                if fresh := [run for run in now if now[run].modified_us != known.get(run)]:
                     self._done.began = min(fresh)
                     return
                 await self._blobs.delete([info.key for info in batch])
@@ -179,10 +217,18 @@ async def _alive(
             continue
         record = unpack_status(await blobs.get(info.key), info.key)
         if is_alive(record, info, now_us):
-            since = datetime.fromtimestamp(record.created_us / 1e6, UTC)
-            holder = Holder(record.host, record.pid or 0, since.isoformat(timespec="seconds"))
-            found.append(Alive(run, holder))
+            found.append(Alive(run, _holder(record)))
     return found
+
+
+def _holder(record: RunRecord) -> Holder:
+    since = datetime.fromtimestamp(record.created_us / 1e6, UTC)
+    return Holder(record.host, record.pid or 0, since.isoformat(timespec="seconds"))
+
+
+def _is_over(record: RunRecord) -> bool:
+    """Whether the run has a last frame for sure."""
+    return record.status in ("succeeded", "failed")
 
 
 def _digest(key: str) -> bytes | None:

@@ -88,7 +88,7 @@ class Pulling:
             async with asyncio.TaskGroup() as group:
                 for (name, run_id), info in infos.items():
                     known = await self._metadata.run(name, run_id)
-                    if known is None or known.status not in _ENDED:
+                    if known is None or not _is_over(known):
                         group.create_task(pull(info))
         async for info in self._blobs.list(f"{TAGS}{flow}/" if flow else TAGS):
             _, name, run_id = info.key.split("/")
@@ -124,7 +124,7 @@ class Pulling:
         except BlobNotFoundError:
             return  # deleted meanwhile
         lock = self._layout.lock(record.flow, record.run_id)
-        if run_holder(str(lock)) is not None:
+        if run_holder(str(lock)) is not None or self._knows_better(record.flow, record.run_id):
             return
         # Who has driven it here, and drives it no more, is dead; of others only silence tells.
         is_silent = lock.exists() or self._now_us() - info.modified_us >= ALIVE_US
@@ -132,12 +132,18 @@ class Pulling:
             record = replace(record, status="interrupted", ended_us=info.modified_us)
         await self._metadata.put_runs([record])
 
+    def _knows_better(self, flow: str, run_id: str) -> bool:
+        """Whether a run was driven here, and not all that happened was shipped."""
+        return self._layout.unshipped(flow, run_id).exists()
+
     async def _forget(self, flow: str | None, infos: Mapping[tuple[str, str], BlobInfo]) -> None:
         """Forget runs that were deleted elsewhere: they had ended, and are listed no more."""
         gone = [
             (run.flow, run.run_id)
             async for run in self._metadata.runs(flow)
-            if run.status in _ENDED and (run.flow, run.run_id) not in infos
+            if run.status in _ENDED
+            and (run.flow, run.run_id) not in infos
+            and not self._knows_better(run.flow, run.run_id)
         ]
         for name, run_id in gone:
             await self._metadata.delete_run(name, run_id)
@@ -216,6 +222,11 @@ class Pulling:
             await self._metadata.put_runs([found.run])
             for start in range(0, len(found.tasks), _BATCH):
                 await self._metadata.put_tasks(found.tasks[start : start + _BATCH])
+
+
+def _is_over(record: RunRecord) -> bool:
+    """Whether a run has ended for sure: that it was interrupted is a guess if no reason is known."""
+    return record.status in _ENDED and (record.status != "interrupted" or record.reason is not None)
 
 
 def extent(segments: Sequence[Segment]) -> int:

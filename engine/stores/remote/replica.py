@@ -6,24 +6,16 @@ was driven elsewhere is pulled there before it is read. `blobs` is the object st
 
 from collections.abc import Callable
 
-from engine.errors import NotFoundError
 from engine.stores.base import BlobStore
 from engine.stores.directory import BlobDirectory
-from engine.stores.frames import FrameReader
-from engine.stores.journals import JOURNAL_MAGIC, run_holder
 from engine.stores.layout import Layout
-from engine.stores.logs import LOG_MAGIC
 from engine.stores.metadata.base import MetadataStore
 from engine.stores.metadata.rebuild import Decoder
 from engine.stores.remote.downloads import Downloads
-from engine.stores.remote.keys import JOURNAL, LOG
 from engine.stores.remote.named import Named
-from engine.stores.remote.pulling import Pulling, extent
-from engine.stores.remote.shipper import Growing, Shipment, Shipper
+from engine.stores.remote.pulling import Pulling
+from engine.stores.remote.shipper import Shipment, Shipper
 from engine.stores.remote.uploads import Uploads
-from engine.stores.threads import in_thread
-
-_MAGICS = {JOURNAL: JOURNAL_MAGIC, LOG: LOG_MAGIC}
 
 
 class Replica:
@@ -50,6 +42,7 @@ class Replica:
     ) -> None:
         self.blobs = blobs
         self.layout = layout
+        self.decode = decode
         self._named = named
         self._directory = BlobDirectory(str(layout.blobs))  # fetches nothing by itself
         self.downloads = Downloads(blobs, self._directory)
@@ -62,42 +55,3 @@ class Replica:
         """What ships a run."""
         uploads = Uploads(self.blobs, self._directory)
         return Shipper(self.blobs, shipment, uploads, self._directory, self._named)
-
-    async def settle(self, flow: str, run_id: str) -> None:
-        """Bring a run that nobody drives up to date on both sides.
-
-        A driver of this machine that was killed may have left what it had no time to ship; what
-        another machine shipped may not be here.
-
-        Raises:
-            NotFoundError: there is no such run.
-            StoreError: the object store does not answer, or does not take it.
-        """
-        if not await self.pulling.run(flow, run_id):
-            raise NotFoundError(
-                f"there is no run {flow}/{run_id}", hint=f"`aflow list {flow}` lists its runs"
-            )
-        if run_holder(str(self.layout.lock(flow, run_id))) is not None:
-            return
-        here = [await in_thread(self._sound_end, flow, run_id, name) for name in (JOURNAL, LOG)]
-        segments = await self.pulling.segments(flow, run_id)
-        there = extent(segments[JOURNAL]), extent(segments[LOG])
-        if there[0] >= here[0] and there[1] >= here[1]:
-            return
-        shipment = Shipment(
-            flow,
-            run_id,
-            Growing(str(self.layout.journal(flow, run_id)), lambda: here[0]),
-            Growing(str(self.layout.log(flow, run_id)), lambda: here[1]),
-            there,
-        )
-        shipper = self.shipper(shipment)
-        shipper.close()
-        await shipper.run()
-
-    def _sound_end(self, flow: str, run_id: str, name: str) -> int:
-        try:
-            with FrameReader(str(self.layout.run(flow, run_id) / name), _MAGICS[name]) as reader:
-                return reader.end()
-        except NotFoundError:
-            return 0

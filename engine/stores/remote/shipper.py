@@ -44,13 +44,17 @@ class Growing(Struct, frozen=True):
 
 
 class Shipment(Struct, frozen=True):
-    """What a run ships. `done` says how much of journal and log is remote already, in bytes."""
+    """What a run ships. `done` says how much of journal and log is remote already, in bytes.
+
+    `is_settled`: nobody drives it any more, and a fence that was put before its end is passed.
+    """
 
     flow: str
     run_id: str
     journal: Growing
     log: Growing
     done: tuple[int, int] = (0, 0)
+    is_settled: bool = False
 
 
 class FileShipping:
@@ -77,7 +81,7 @@ class FileShipping:
             segment = Segment(self.done, min(end - self.done, SEGMENT_MAX_BYTES))
             crashpoints.SEGMENT_BEFORE_PUT.passed()
             if not await self._put(segment, if_absent=True):
-                raise RunFencedError(f"{self._shipment.flow}/{self._shipment.run_id}")
+                await self._fenced(segment)
             crashpoints.SEGMENT_AFTER_PUT.passed()
             self.done = segment.end
             if segment.start:
@@ -92,6 +96,17 @@ class FileShipping:
             flow, run_id = self._shipment.flow, self._shipment.run_id
             keys = [segment_key(flow, run_id, self._name, start) for start in self._starts]
             await self._blobs.delete(keys)
+
+    async def _fenced(self, segment: Segment) -> None:
+        """Somebody has put an object where `segment` goes."""
+        shipment = self._shipment
+        found = await self._blobs.stat(
+            segment_key(shipment.flow, shipment.run_id, self._name, segment.start)
+        )
+        is_fence = found is not None and not found.size_bytes
+        if not (is_fence and shipment.is_settled):
+            raise RunFencedError(f"{shipment.flow}/{shipment.run_id}", was_silent=is_fence)
+        await self._put(segment)
 
     async def _put(self, segment: Segment, *, if_absent: bool = False) -> bool:
         shipment = self._shipment
