@@ -41,11 +41,11 @@ def _server(kind: str, factory: pytest.TempPathFactory) -> Iterator[ServerAddres
     # The workers of pytest-xdist have folders of their own below that of the session.
     folder = base.parent if base.name.startswith("popen-") else base
     with shared_server(kind, folder) as address:
-        asyncio.run(_make_bucket(address))
+        asyncio.run(make_bucket(address))
         yield address
 
 
-async def _make_bucket(address: ServerAddress) -> None:
+async def make_bucket(address: ServerAddress) -> None:
     """Also starts the threads of obstore, which stay as long as the process."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in address.variables.items():

@@ -67,6 +67,6 @@ class RemoteKeeper:
 
         directory = ListedDirectory(str(self.layout.blobs), sizes, self._fetch, read)
         check = BlobCheck(directory, read_data=read_data)
-        audit = Audit(self.layout, self.metadata, blobs=check)
+        audit = Audit(self.layout, self.metadata, blobs=check, is_copy=True)
         found += audit.damages()
         return audit.runs, found

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -147,10 +147,19 @@ class Site:
 
     def __init__(self, folder: Path, *, outer: int = 2, inner: int = 17) -> None:
         self.folder = folder
-        self.store = folder / "store"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "nested.py").write_text(FLOW.format(outer=outer, inner=inner))
         self._marks: dict[str, float] = {}
+
+    @property
+    def store(self) -> Path:
+        """The datastore's directory."""
+        return self.folder / "store"
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """What leads a process to the datastore."""
+        return {"AFLOW_DATASTORE": str(self.store)}
 
     # -- processes ---------------------------------------------------------------------------
 
@@ -158,7 +167,7 @@ class Site:
         mark = f"{self.folder} {len(self._marks)}"
         self._marks[mark] = float("inf")
         kept = {k: v for k, v in os.environ.items() if not k.startswith("AFLOW_")}
-        mine = {"PYTHONPATH": str(ROOT), "AFLOW_DATASTORE": str(self.store), MARK: mark}
+        mine = {"PYTHONPATH": str(ROOT), **self.variables, MARK: mark}
         with (self.folder / "said").open("w") as said:
             return subprocess.Popen(
                 [*COMMAND, *words, "--max-workers", "2"],

@@ -225,8 +225,9 @@ class Pulling:
 
 
 def _is_over(record: RunRecord) -> bool:
-    """Whether a run has ended for sure: that it was interrupted is a guess if no reason is known."""
-    return record.status in _ENDED and (record.status != "interrupted" or record.reason is not None)
+    """Whether a run has ended for sure: "interrupted" without a reason is a guess."""
+    is_guess = record.status == "interrupted" and record.reason is None
+    return record.status in _ENDED and not is_guess
 
 
 def extent(segments: Sequence[Segment]) -> int:
