@@ -29,6 +29,7 @@ COMMAND = [sys.executable, "-P", "-c", "from engine.cli.main import main; main()
 
 FLOW = """
 import os
+import time
 from engine import FlowSpec, current, step
 
 
@@ -57,6 +58,7 @@ class Nested(FlowSpec):
     @step
     def leaf(self):
         ran()
+        time.sleep({nap_s})
         self.small = self.input
         self.blob = bytes((self.input * n + self.seed[0]) % 251 for n in range(4000))
         self.next(self.gather)
@@ -145,10 +147,12 @@ class Tally:
 class Site:
     """A directory with the flow and its datastore."""
 
+    nap_s = 0.0  # how long a leaf takes beside its work
+
     def __init__(self, folder: Path, *, outer: int = 2, inner: int = 17) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "nested.py").write_text(FLOW.format(outer=outer, inner=inner))
+        (folder / "nested.py").write_text(FLOW.format(outer=outer, inner=inner, nap_s=self.nap_s))
         self._marks: dict[str, float] = {}
 
     @property
