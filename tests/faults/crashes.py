@@ -29,6 +29,7 @@ COMMAND = [sys.executable, "-P", "-c", "from engine.cli.main import main; main()
 
 FLOW = """
 import os
+import random
 import time
 from engine import FlowSpec, current, step
 
@@ -45,6 +46,7 @@ class Nested(FlowSpec):
     @step
     def start(self):
         ran()
+        self.large = random.Random(7).randbytes({large_bytes})
         self.outer = [bytes([i]) * 3000 for i in range({outer})]
         self.next(self.split, foreach="outer")
 
@@ -148,11 +150,14 @@ class Site:
     """A directory with the flow and its datastore."""
 
     nap_s = 0.0  # how long a leaf takes beside its work
+    large_bytes = 0  # of an artifact of the first step
+    limit_s = 60.0  # of a command
 
     def __init__(self, folder: Path, *, outer: int = 2, inner: int = 17) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "nested.py").write_text(FLOW.format(outer=outer, inner=inner, nap_s=self.nap_s))
+        more = {"nap_s": self.nap_s, "large_bytes": self.large_bytes}
+        (folder / "nested.py").write_text(FLOW.format(outer=outer, inner=inner, **more))
         self._marks: dict[str, float] = {}
 
     @property
@@ -186,7 +191,12 @@ class Site:
     def call(self, words: Sequence[str], **variables: str) -> int:
         """Run a command to its end, whatever that is, and return its exit code."""
         process = self.begin(words, **variables)
-        code = process.wait(timeout=60)
+        try:
+            code = process.wait(timeout=self.limit_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
         self.ended()
         return code
 

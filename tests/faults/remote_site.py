@@ -10,12 +10,14 @@ import json
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from engine.cli.main import invoke
 from engine.stores.layout import open_layout
+from engine.testing.fault_proxy import Faults, fault_proxy
 from engine.testing.servers import ServerAddress, shared_server
 from tests.faults.crashes import Site
 from tests.servers import BUCKET, make_bucket
@@ -93,6 +95,25 @@ def own_server() -> Iterator[tuple[ServerAddress, Path]]:
         with shared_server("seaweedfs", Path(name) / "servers") as address:
             asyncio.run(make_bucket(address))
             yield address, Path(name)
+
+
+@contextmanager
+def proxied(upstream_url: str, faults: Faults) -> Iterator[str]:
+    """A fault proxy in a thread of its own; yields its url."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="fault proxy")
+    thread.start()
+    proxy = fault_proxy(upstream_url, faults)
+    try:
+        url = asyncio.run_coroutine_threadsafe(proxy.__aenter__(), loop).result(10)
+        try:
+            yield url
+        finally:
+            asyncio.run_coroutine_threadsafe(proxy.__aexit__(None, None, None), loop).result(10)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 def url_of(folder: Path) -> str:
