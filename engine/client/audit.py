@@ -160,7 +160,8 @@ class Audit:
         try:
             problem = check_log(str(self._layout.log(flow, run_id)), seal)
         except NotFoundError:
-            yield Damage("missing", name, f"{flow}/{run_id}", "is gone")
+            if not self._index.may_lack(flow, run_id):
+                yield Damage("missing", name, f"{flow}/{run_id}", "is gone")
             return
         except StoreError as error:
             problem = error.message
@@ -217,7 +218,7 @@ class _Index:
         return self._damage is None and (flow, run_id) not in self._names
 
     def may_lack(self, flow: str, run_id: str) -> bool:
-        """Whether a run is listed whose driver may have shipped nothing of its journal yet."""
+        """Whether a run is listed whose driver may have shipped no journal or no log yet."""
         row = self._run(flow, run_id) if self._is_copy else None
         return row is not None and not _is_ended(row)
 
