@@ -115,6 +115,7 @@ def run(flow: "type[FlowSpec]", wanted: Mapping[str, Any], session: Session) -> 
     options = RunOptions(**wanted)
     display = Display(flow, session)
     signals: list[int] = []
+    notes: list[str] = []
 
     async def work() -> "FinishedRun | None":
         _cancel_on_signals(signals, display)
@@ -122,9 +123,10 @@ def run(flow: "type[FlowSpec]", wanted: Mapping[str, Any], session: Session) -> 
         try:
             async with Engine(session.config) as engine:
                 done = await engine.execute(flow, options, observers=(display,), zygote=zygote)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancelled:
             if not signals:  # nobody but us cancels; the answer is the exit code
                 raise
+            notes.extend(getattr(cancelled, "__notes__", ()))
         return done
 
     try:
@@ -137,6 +139,8 @@ def run(flow: "type[FlowSpec]", wanted: Mapping[str, Any], session: Session) -> 
     else:
         code = EXIT_INTERRUPTED if signals[0] == signal.SIGINT else EXIT_TERMINATED
     display.end(code)
+    for note in notes:
+        display.say(note)
     return code
 
 

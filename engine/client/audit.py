@@ -51,6 +51,8 @@ class Audit:
         metadata: the database's file.
         read_data: hash every blob; see BlobCheck.
         blobs: how blobs are looked at, if they do not lie in the layout.
+        is_copy: what drivers elsewhere have shipped; a run that has not ended may be listed and
+            have shipped nothing yet.
     """
 
     def __init__(
@@ -60,9 +62,10 @@ class Audit:
         *,
         read_data: bool = False,
         blobs: BlobCheck | None = None,
+        is_copy: bool = False,
     ) -> None:
         self._layout = layout
-        self._index = _Index(metadata, layout)
+        self._index = _Index(metadata, layout, is_copy=is_copy)
         self._blobs = blobs or BlobCheck(layout.blob_directory(), read_data=read_data)
         self.runs = 0
 
@@ -100,7 +103,8 @@ class Audit:
         try:
             journal = JournalReader(str(path), is_tolerant=True)
         except NotFoundError:
-            if not (self._is_nothing(path.parent) and self._index.has_not(flow, run_id)):
+            is_nothing = self._is_nothing(path.parent) and self._index.has_not(flow, run_id)
+            if not (is_nothing or self._index.may_lack(flow, run_id)):
                 yield Damage("missing", name, pathspec, "is gone")
             return
         except StoreError as error:
@@ -156,7 +160,8 @@ class Audit:
         try:
             problem = check_log(str(self._layout.log(flow, run_id)), seal)
         except NotFoundError:
-            yield Damage("missing", name, f"{flow}/{run_id}", "is gone")
+            if not self._index.may_lack(flow, run_id):
+                yield Damage("missing", name, f"{flow}/{run_id}", "is gone")
             return
         except StoreError as error:
             problem = error.message
@@ -182,8 +187,9 @@ def _refuse_foreign(record: object, manifest: Manifest, run: tuple[str, str]) ->
 class _Index:
     """The database, held against what journals tell. Nothing is made or changed."""
 
-    def __init__(self, path: Path, layout: Layout) -> None:
+    def __init__(self, path: Path, layout: Layout, *, is_copy: bool) -> None:
         self._path = path
+        self._is_copy = is_copy
         self._is_own = path == layout.metadata
         self._name = path.name if self._is_own else str(path)
         self._metadata: LocalMetadataSync | None = None
@@ -211,6 +217,11 @@ class _Index:
         """Whether a run is surely not listed."""
         return self._damage is None and (flow, run_id) not in self._names
 
+    def may_lack(self, flow: str, run_id: str) -> bool:
+        """Whether a run is listed whose driver may have shipped no journal or no log yet."""
+        row = self._run(flow, run_id) if self._is_copy else None
+        return row is not None and not _is_ended(row)
+
     def lost_by(self, told: _Told) -> str | None:
         """What a sound-looking journal must have lost, for the database has it."""
         assert told.rebuilt is not None  # it began
@@ -219,9 +230,7 @@ class _Index:
             row = self._run(run.flow, run.run_id)
             if row is None:
                 return None
-            # Who made the database again has called a run that has no end so, and knew no reason.
-            is_guess = row.status == "interrupted" and row.reason is None
-            if row.status not in _UNFINISHED and not told.has_ended and not is_guess:
+            if _is_ended(row) and not told.has_ended:
                 return "the run's end, which the database has, is gone from it"
             known = {(task.step, task.task_id) for task in told.rebuilt.tasks}
             for task in self._tasks(run):
@@ -255,6 +264,8 @@ class _Index:
         if not self._is_own:
             return
         for flow, run_id in sorted(self._names - there, key=str):
+            if self.may_lack(flow, run_id):
+                continue
             if self._has_differences:
                 yield Damage("damaged", self._name, f"{flow}/{run_id}", "there is no such run")
             else:
@@ -274,16 +285,22 @@ class _Index:
             if told.has_ended:
                 yield "the run is not listed"
             return
-        is_over = row.status not in _UNFINISHED
+        is_over = row.status not in _UNFINISHED and (_is_ended(row) or told.has_ended)
         if _facts(row, is_over=is_over) != _facts(run, is_over=is_over):
             yield "the run is listed with other facts"
-        elif not is_over and row.status != "running":
+        elif row.status == "retrying":
             yield f"the run is listed as {row.status!r}"
         rows = {(task.step, task.task_id): task for task in self._tasks(run)}
         known = {(task.step, task.task_id): task for task in told.rebuilt.tasks}
         for place in rows.keys() | (known.keys() if is_over else set()):
             if not _agree(rows.get(place), known.get(place), is_over=is_over):
                 yield f"{'/'.join(place)} is listed otherwise than the journal has it"
+
+
+def _is_ended(run: RunRecord) -> bool:
+    """Whether a run is listed as ended by who knew it: a guess has no reason."""
+    is_guess = run.status == "interrupted" and run.reason is None
+    return run.status not in _UNFINISHED and not is_guess
 
 
 def _facts(run: RunRecord, *, is_over: bool) -> tuple[object, ...]:

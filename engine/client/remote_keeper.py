@@ -69,6 +69,6 @@ class RemoteKeeper:
 
         directory = ListedDirectory(str(self.layout.blobs), sizes, waiting, self._fetch, read)
         check = BlobCheck(directory, read_data=read_data)
-        audit = Audit(self.layout, self.metadata, blobs=check)
+        audit = Audit(self.layout, self.metadata, blobs=check, is_copy=True)
         found += audit.damages()
         return audit.runs, found

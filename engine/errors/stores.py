@@ -160,12 +160,17 @@ class RunFencedError(StoreError):
 
     code = "run-fenced"
 
-    def __init__(self, run: str) -> None:
+    def __init__(self, run: str, *, was_silent: bool = False) -> None:
+        if was_silent:
+            problem = "was taken for dead by a collection: its driver had been silent for minutes"
+            hint = f"aflow resume {run.rpartition('/')[2]}"
+        else:
+            problem = "is driven by another process"
+            hint = "`aflow status` says by whom"
         super().__init__(
-            f"run {run} is driven by another process, so nothing more of it is committed from here",
-            hint="`aflow status` says by whom",
+            f"run {run} {problem}, so nothing more of it is committed from here", hint=hint
         )
-        self.run = run
+        self.run, self.was_silent = run, was_silent
 
 
 class JournalDamagedError(StoreError):

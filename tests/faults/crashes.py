@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,6 +29,8 @@ COMMAND = [sys.executable, "-P", "-c", "from engine.cli.main import main; main()
 
 FLOW = """
 import os
+import random
+import time
 from engine import FlowSpec, current, step
 
 
@@ -44,6 +46,7 @@ class Nested(FlowSpec):
     @step
     def start(self):
         ran()
+        self.large = random.Random(7).randbytes({large_bytes})
         self.outer = [bytes([i]) * 3000 for i in range({outer})]
         self.next(self.split, foreach="outer")
 
@@ -57,6 +60,7 @@ class Nested(FlowSpec):
     @step
     def leaf(self):
         ran()
+        time.sleep({nap_s})
         self.small = self.input
         self.blob = bytes((self.input * n + self.seed[0]) % 251 for n in range(4000))
         self.next(self.gather)
@@ -145,12 +149,26 @@ class Tally:
 class Site:
     """A directory with the flow and its datastore."""
 
+    nap_s = 0.0  # how long a leaf takes beside its work
+    large_bytes = 0  # of an artifact of the first step
+    limit_s = 60.0  # of a command
+
     def __init__(self, folder: Path, *, outer: int = 2, inner: int = 17) -> None:
         self.folder = folder
-        self.store = folder / "store"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "nested.py").write_text(FLOW.format(outer=outer, inner=inner))
+        more = {"nap_s": self.nap_s, "large_bytes": self.large_bytes}
+        (folder / "nested.py").write_text(FLOW.format(outer=outer, inner=inner, **more))
         self._marks: dict[str, float] = {}
+
+    @property
+    def store(self) -> Path:
+        """The datastore's directory."""
+        return self.folder / "store"
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """What leads a process to the datastore."""
+        return {"AFLOW_DATASTORE": str(self.store)}
 
     # -- processes ---------------------------------------------------------------------------
 
@@ -158,7 +176,7 @@ class Site:
         mark = f"{self.folder} {len(self._marks)}"
         self._marks[mark] = float("inf")
         kept = {k: v for k, v in os.environ.items() if not k.startswith("AFLOW_")}
-        mine = {"PYTHONPATH": str(ROOT), "AFLOW_DATASTORE": str(self.store), MARK: mark}
+        mine = {"PYTHONPATH": str(ROOT), **self.variables, MARK: mark}
         with (self.folder / "said").open("w") as said:
             return subprocess.Popen(
                 [*COMMAND, *words, "--max-workers", "2"],
@@ -173,7 +191,12 @@ class Site:
     def call(self, words: Sequence[str], **variables: str) -> int:
         """Run a command to its end, whatever that is, and return its exit code."""
         process = self.begin(words, **variables)
-        code = process.wait(timeout=60)
+        try:
+            code = process.wait(timeout=self.limit_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
         self.ended()
         return code
 

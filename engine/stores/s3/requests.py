@@ -154,8 +154,9 @@ class FinishUpload(Request[bool], frozen=True, kw_only=True):
 
     @property
     def server_s(self) -> float:
-        """S3 "can take several minutes" to join parts (API Reference, read 2026-11)."""
-        return 600.0
+        """S3 "can take several minutes" to join parts (API Reference, read 2026-11). Mostly it is
+        done in a second, and to ask again is safe: so a request that was lost does not hold up."""
+        return 60.0
 
 
 class AbortUpload(Request[None], frozen=True, kw_only=True):

@@ -64,7 +64,7 @@ UPLOADS, DOWNLOADS = 4, 4
 _DELETES = 8
 
 _TRIES = 4  # of what another writer of the same key may undo
-_ABORT_S = 5.0
+_ABORT_S = 0.5  # Ctrl-C waits for it, too; what is left is found by `aflow gc`
 
 
 def open_s3(

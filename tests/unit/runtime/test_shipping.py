@@ -189,6 +189,7 @@ async def test_what_a_killed_driver_left_is_shipped_by_a_resume_of_its_machine(
     first = await run_on(tmp_path / "a", blobs, Fan, parameters={"fails": True})
     journals = [key for key in blobs.blobs if "/journal/" in key]
     await blobs.delete(journals)  # as if the driver had died before
+    (tmp_path / "a" / "runs" / "Fan" / first.run_id / "unshipped").touch()
     await run_on(tmp_path / "a", blobs, Fan, resume=first.run_id)
     there = machine(tmp_path / "b", blobs)
     assert there.replica is not None
