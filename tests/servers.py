@@ -58,7 +58,7 @@ def _server(
     kind: str, factory: pytest.TempPathFactory, options: Sequence[str] = ()
 ) -> Iterator[ServerAddress]:
     with shared_server(kind, _shared_folder(factory), options=options) as address:
-        asyncio.run(_make_bucket(address))
+        asyncio.run(make_bucket(address))
         yield address
 
 
@@ -68,7 +68,7 @@ def _shared_folder(factory: pytest.TempPathFactory) -> Path:
     return base.parent if base.name.startswith("popen-") else base
 
 
-async def _make_bucket(address: ServerAddress) -> None:
+async def make_bucket(address: ServerAddress) -> None:
     """Also starts the threads of obstore, which stay as long as the process."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in address.variables.items():
