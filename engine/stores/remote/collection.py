@@ -7,10 +7,13 @@ collection ends. Who is alive is told by the store's clock alone; a driver that 
 long that it is taken for dead, and is not, finds its journal fenced.
 """
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterable, Mapping, Set
 from datetime import UTC, datetime
 from typing import Protocol, runtime_checkable
+
+from msgspec.structs import replace
 
 from engine.errors import RunHeldError, StoreUnavailableError
 from engine.stores.base import BlobInfo, BlobStore
@@ -63,7 +66,15 @@ async def alive_runs(replica: Replica) -> set[RunName]:
 
 
 class _Collection:
+    """One collection. Its threads have this loop fetch the lists of items that they read."""
+
     def __init__(self, replica: Replica, request: Request) -> None:
+        loop = asyncio.get_running_loop()
+
+        def fetch(digest: str) -> None:
+            asyncio.run_coroutine_threadsafe(replica.downloads.fetch(digest), loop).result()
+
+        self._layout = replace(replica.layout, fetch=fetch)
         self._replica = replica
         self._blobs = replica.blobs
         self._request = request
@@ -82,23 +93,25 @@ class _Collection:
                     str(alive.run), host=holder.host, pid=holder.pid, since=holder.since
                 )
         await self._replica.pulling.runs()
-        if not request.is_dry_run:
+        if done.is_complete and not request.is_dry_run:
             await self._fence()
         await pull_all(self._replica)
         theirs = await self._delete()
+        layout = self._layout
         kept = sorted(set(self._statuses) - set(request.runs))
-        layout = self._replica.layout
         needed = await in_thread(mark, layout, kept, request.manifests_in, done)
         rubbish = await self._rubbish(needed, theirs)
         if request.is_dry_run:
             _count(rubbish, done)
         elif done.is_complete:
             await self._sweep(rubbish)
-        await self._abort_uploads()
+        if done.is_complete:
+            await self._abort_uploads()
         return done
 
     async def _fence(self) -> None:
         """See to it that no driver that is taken for dead goes on: it would name blobs that go.
+        None of those that were listed is alive.
 
         The next stretch of its journal is put, empty, so it cannot put it any more. If it has put
         it meanwhile, it is alive.
@@ -111,7 +124,7 @@ class _Collection:
             segments = (await pulling.segments(run.flow, run.run_id))[JOURNAL]
             fence = Segment(extent(segments), 0)
             key = segment_key(run.flow, run.run_id, JOURNAL, fence.start)
-            is_alive_here = run_holder(str(self._replica.layout.lock(run.flow, run.run_id)))
+            is_alive_here = run_holder(str(self._layout.lock(run.flow, run.run_id)))
             if is_alive_here or not (
                 fence in segments or await self._blobs.put(key, (), if_absent=True)
             ):
@@ -120,7 +133,7 @@ class _Collection:
 
     async def _delete(self) -> frozenset[bytes]:
         """Delete the runs of the request; return what they referred to."""
-        request, done, layout = self._request, self._done, self._replica.layout
+        request, done, layout = self._request, self._done, self._layout
         theirs: set[bytes] = set()
         for run in request.runs:
             done.runs.append(run)
@@ -137,7 +150,7 @@ class _Collection:
         await self._blobs.delete([status_key(flow, run_id), tags_key(flow, run_id)])
         prefix = run_prefix(flow, run_id)
         await self._blobs.delete([info.key async for info in self._blobs.list(prefix)])
-        folder = self._replica.layout.run(flow, run_id)
+        folder = self._layout.run(flow, run_id)
         await in_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def _rubbish(self, needed: Set[bytes], theirs: Set[bytes]) -> list[BlobInfo]:
@@ -171,7 +184,7 @@ class _Collection:
                 await self._blobs.delete([GATE])
 
     async def _abort_uploads(self) -> None:
-        """Drop uploads in parts that nobody finished in the time of grace."""
+        """Drop uploads in parts that nobody finished in the time of grace. No run is alive."""
         blobs = self._blobs
         if not isinstance(blobs, HasUploads):
             return

@@ -15,7 +15,7 @@ from engine.stores.metadata.base import RunRecord
 from engine.stores.remote.collection import collect
 from engine.stores.remote.keys import GATE, status_key
 from engine.stores.remote.standing import ALIVE_US, Heartbeat, pack_status
-from tests.unit.runtime.shared_flows import Fan
+from tests.unit.runtime.shared_flows import Fan, Listed
 from tests.unit.runtime.test_shipping import run_on
 from tests.unit.stores.remote.machines import machine
 
@@ -94,8 +94,32 @@ async def test_r20_a_run_that_is_alive_keeps_every_blob_where_it_is(
     assert [str(alive.run) for alive in done.alive] == ["Fan/R1"]
     assert done.alive[0].holder.host == "elsewhere"
     assert len(kept(blobs, "blobs/")) == 1
+    assert kept(blobs, "runs/") == [], "it is not fenced"
     clock.now_us += ALIVE_US  # its driver is silent: it has died
     assert (await collected(there, clock)).blobs == 1
+
+
+async def test_r20_lists_of_items_are_read_from_where_they_are(
+    tmp_path: Path, blobs: MemoryBlobStore, clock: Clock, there: Stores
+) -> None:
+    await run_on(tmp_path / "here", blobs, Listed)
+    needed = kept(blobs, "blobs/")
+    assert len(needed) == 2
+    clock.now_us += 2 * HOUR_US
+    done = await collected(there, clock)
+    assert (done.is_complete, done.unreadable, done.blobs) == (True, {}, 0)
+    assert kept(blobs, "blobs/") == needed
+
+
+async def test_r20_a_run_that_died_before_it_shipped_anything_keeps_nothing(
+    blobs: MemoryBlobStore, clock: Clock, there: Stores
+) -> None:
+    await blobs.put("blobs/ab/" + "ab" * 32, (b"nobody's",))
+    await blobs.put(status_key("Fan", "R1"), (pack_status(running("R1")),))
+    assert (await collected(there, clock)).unreadable == {}
+    clock.now_us += 2 * HOUR_US
+    done = await collected(there, clock)
+    assert (done.is_complete, done.unreadable, done.blobs) == (True, {}, 1)
 
 
 async def test_r20_a_run_that_begins_meanwhile_ends_the_collection(
