@@ -38,16 +38,17 @@ class LargeSite(RemoteSite):
 
 @dataclass
 class BrownOut(Faults):
-    """All requests fail for `lasts_s`, from the first one on that puts a part of a journal."""
+    """All requests fail for `lasts_s`, from the first one on that is about a blob."""
 
+    kinds: tuple[str, ...] = ("500:InternalError", "503:ServiceUnavailable", "503:SlowDown")
     lasts_s: float = 60.0
     _since_s: float = field(default=0.0, init=False)
 
     def choose(self) -> str:
         now_s = time.monotonic()
-        if not self._since_s and "/journal/" in self.heads[-1]:
+        if not self._since_s and "/blobs/" in self.heads[-1]:
             self._since_s = now_s
-        self.share = float(0 < now_s - self._since_s < self.lasts_s) if self._since_s else 0.0
+        self.share = float(self._since_s > 0 and now_s - self._since_s < self.lasts_s)
         return super().choose()
 
 

@@ -5,21 +5,21 @@ pulled; the oracle of crashes.py is asked of that, and of what fsck reads in the
 """
 
 import asyncio
-import io
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from engine.cli.main import invoke
 from engine.stores.layout import open_layout
 from engine.testing.fault_proxy import Faults, fault_proxy
 from engine.testing.servers import ServerAddress, shared_server
-from tests.faults.crashes import Site
+from tests.faults.crashes import COMMAND, ROOT, Site
 from tests.servers import BUCKET, make_bucket
 
 Variables = Mapping[str, str]
@@ -55,12 +55,26 @@ class RemoteSite(Site):
     def variables(self) -> Variables:
         return self.shared
 
+    def json(self, *words: str) -> tuple[int, dict[str, Any]]:  # Any: JSON
+        """The exit code of a command that prints JSON, and what it printed."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("AFLOW_")}
+        done = subprocess.run(
+            [*COMMAND, *words, "--json"],
+            cwd=self.folder,
+            env={**kept, "PYTHONPATH": str(ROOT), **self.variables},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=self.limit_s,
+        )
+        assert done.stdout, f"{words} ended with {done.returncode}: {done.stderr}"
+        found: dict[str, Any] = json.loads(done.stdout)
+        return done.returncode, found
+
     def check(self) -> str:
         """What fsck finds when it reads all there is; "" if all is well."""
-        with _variables(self.shared), redirect_stdout(io.StringIO()) as out:
-            code = invoke(["fsck", "--read-data", "--json"])
-        told = json.loads(out.getvalue())
-        return f"fsck ended with {code}: {out.getvalue()}" if code or told["damages"] else ""
+        code, told = self.json("fsck", "--read-data")
+        return f"fsck ended with {code}: {told}" if code or told["damages"] else ""
 
     def _remains(self) -> Iterator[str]:
         for name in os.listdir(self.store / "blobs/tmp"):
@@ -74,17 +88,6 @@ class RemoteSite(Site):
                 yield f"{strangers} were left in run {run.run_id}"
         if problem := self.check():
             yield problem
-
-
-@contextmanager
-def _variables(wanted: Variables) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 @contextmanager

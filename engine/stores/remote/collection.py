@@ -90,7 +90,8 @@ class _Collection:
             _count(rubbish, done)
         elif done.is_complete:
             await self._sweep(rubbish)
-        await self._abort_uploads()
+        if done.is_complete:  # an upload may be of a run that is alive
+            await self._abort_uploads()
         return done
 
     async def _delete(self) -> frozenset[bytes]:

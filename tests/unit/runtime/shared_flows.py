@@ -56,3 +56,24 @@ class Wide(FlowSpec):
     def end(self) -> None:
         if self.fails:
             raise ValueError("asked to")
+
+
+class Listed(FlowSpec):
+    """The list of its foreach is too large for a manifest."""
+
+    @step
+    def start(self) -> None:
+        self.items = [bytes([number]) * 3_000 for number in range(3)]
+        self.next(self.each, foreach="items")
+
+    @step
+    def each(self) -> None:
+        self.next(self.join)
+
+    @step
+    def join(self, inputs) -> None:  # type: ignore[no-untyped-def]  # as users write it
+        self.next(self.end)
+
+    @step
+    def end(self) -> None:
+        pass
