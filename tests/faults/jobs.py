@@ -20,7 +20,7 @@ def is_alive(pid: int) -> bool:
     """Whether the process runs: what waits to be reaped does not."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter between open and read
         return False
     return stat.rpartition(")")[2].split()[0] not in "ZX"
 
