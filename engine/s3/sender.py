@@ -17,8 +17,8 @@ from engine.s3.objects import ATTRIBUTES, Facts, Traits, user_metadata
 from engine.s3.roots import Bucket
 from engine.stores.base import BlobInfo
 from engine.stores.s3 import requests as ask
-from engine.stores.s3.rust import RustSender
 from engine.stores.s3.sdk import SdkSender
+from engine.stores.s3.store import bulk_sender
 
 _PLAIN = re.compile(r"[A-Za-z0-9_=.-]+(/[A-Za-z0-9_=.-]+)*")
 _DOTS = re.compile(r"(^|/)\.{1,2}(/|$)")
@@ -59,9 +59,7 @@ class ObjectSender:
 
     def __init__(self, place: Bucket, session: AwsSession, config: Config) -> None:
         self._sdk = _ObjectSdk(place, session, config)
-        self._bulk: ask.Sender = self._sdk
-        if config.s3_client != "aioboto3":
-            self._bulk = RustSender(place, session, config, self._sdk)
+        self._bulk = bulk_sender(place, session, config, self._sdk)
 
     async def send(self, request: ask.Request[ask.R]) -> ask.R:
         """See `requests.Sender`."""

@@ -13,11 +13,9 @@ from engine.config import Config
 from engine.errors import StoreDeniedError, StoreUnavailableError
 from engine.stores.base import Buffer
 from engine.stores.s3 import requests as ask
-from engine.stores.s3.parts import PartSender
 from engine.stores.s3.place import S3Place
-from engine.stores.s3.rust import RustSender
 from engine.stores.s3.sdk import SdkSender
-from engine.stores.s3.store import open_s3
+from engine.stores.s3.store import bulk_sender, open_s3
 from engine.testing.fault_proxy import Faults, fault_proxy
 from engine.testing.servers import ServerAddress
 
@@ -87,9 +85,8 @@ async def bare_sender(
 ) -> AsyncIterator[ask.Sender]:
     """One that tries once."""
     place, aws = S3Place.parse(url), session(config)
-    sdk = SdkSender(place, aws, config)
     try:
-        yield RustSender(place, aws, config, PartSender(place, aws, config, sdk))
+        yield bulk_sender(place, aws, config, SdkSender(place, aws, config))
     finally:
         await aws.aclose()
 

@@ -9,8 +9,7 @@ requests adapts to "slow down" as TCP does: half at once, then back by one for e
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
@@ -96,7 +95,8 @@ class LimitedSender:
         self._shrinks = 0
 
     async def send(self, request: Request[R]) -> R:
-        async with self._turn():
+        await self._enter()
+        try:
             shrinks = self._shrinks
             try:
                 reply = await self._inner.send(request)
@@ -107,12 +107,13 @@ class LimitedSender:
                 raise
             self.window = min(self._most, self.window + 1 / self.window)
             return reply
+        finally:
+            self._leave()
 
     async def aclose(self) -> None:
         await self._inner.aclose()
 
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def _enter(self) -> None:
         if self._waiting or self._active >= int(self.window):
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
@@ -124,10 +125,6 @@ class LimitedSender:
                 raise
         else:
             self._active += 1
-        try:
-            yield
-        finally:
-            self._leave()
 
     def _leave(self) -> None:
         self._active -= 1

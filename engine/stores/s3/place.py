@@ -52,12 +52,8 @@ class S3Place(Struct, frozen=True):
         return checked_key(key)
 
     def name(self, key: str) -> str:
-        """The object's key in the bucket.
-
-        Raises:
-            UnsafeNameError: `key` is none.
-        """
-        return self.prefix + self.checked(key)
+        """The object's key in the bucket; `key` has been checked, once, where it came in."""
+        return self.prefix + key
 
     def key(self, name: str) -> str:
         return name.removeprefix(self.prefix)

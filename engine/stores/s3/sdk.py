@@ -255,8 +255,9 @@ def _encryption(config: Config) -> _Options:
     return options
 
 
-def _bytes(body: Buffer) -> bytes | bytearray:
-    return bytes(body) if isinstance(body, memoryview) else body
+def _bytes(body: Buffer) -> bytes:
+    """The SDK sends bytes from a file of its own; what else it takes, aiohttp warns of."""
+    return body if isinstance(body, bytes) else bytes(body)
 
 
 def _microseconds(at: datetime) -> int:

@@ -17,7 +17,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import contextmanager, suppress
-from itertools import islice
+from itertools import count, islice
 from typing import TypeVar
 
 from engine.aws.sessions import AwsSession
@@ -89,15 +89,20 @@ def open_s3(
     """
     place = S3Place.parse(url)
     aws = session or AwsSession(config)
-    sender: ask.Sender = SdkSender(place, aws, config)
-    if config.s3_client != "aioboto3":
-        sender = RustSender(place, aws, config, PartSender(place, aws, config, sender))
+    sender = bulk_sender(place, aws, config, SdkSender(place, aws, config))
     store = S3BlobStore(
         paced(sender, pace or Pace.of(config)), place, room or Room(config.s3_memory_mib * MIB)
     )
     if session is None:
         store.on_close = aws.aclose
     return store
+
+
+def bulk_sender(place: S3Place, session: AwsSession, config: Config, sdk: ask.Sender) -> ask.Sender:
+    """Sends what moves bytes by the clients that s3_client chose, and all else by `sdk`."""
+    if config.s3_client == "aioboto3":
+        return sdk
+    return RustSender(place, session, config, PartSender(place, session, config, sdk))
 
 
 async def _nothing() -> None:
@@ -112,6 +117,8 @@ class S3BlobStore:
         self.on_close: Callable[[], Awaitable[None]] = _nothing
         self._sender = sender
         self.room = room
+        self._token = secrets.token_hex(16)
+        self._writes = count()
 
     async def check(self) -> None:
         """Ask S3 for anything at all.
@@ -212,10 +219,10 @@ class S3BlobStore:
             await target.place(at - start, body)
 
         async def fetch(at: int) -> None:
-            count = min(RANGE_BYTES, end - at)
-            async with self.room.take(count):
+            length = min(RANGE_BYTES, end - at)
+            async with self.room.take(length):
                 await self._sender.send(
-                    ask.Get(key=key, start=at, length=count, etag=etag, sink=place)
+                    ask.Get(key=key, start=at, length=length, etag=etag, sink=place)
                 )
 
         await _spread(range(begin, end, RANGE_BYTES), fetch, DOWNLOADS)
@@ -224,7 +231,7 @@ class S3BlobStore:
     async def _store(self, key: str, source: Source, if_absent: bool) -> bool:
         if source.size_bytes > min(SINGLE_BYTES, self.room.size_bytes):
             return await self._upload(key, source, if_absent)
-        writer = secrets.token_hex(16)
+        writer = self._new_writer()
         size = source.size_bytes
         async with self.room.take(size), source.cut(0, size) as body:
             return await self._sender.send(
@@ -249,14 +256,14 @@ class S3BlobStore:
     async def _upload_once(
         self, key: str, source: Source, part_bytes: int, if_absent: bool
     ) -> bool:
-        writer = secrets.token_hex(16)
+        writer = self._new_writer()
         upload_id = await self._sender.send(ask.BeginUpload(key=key, writer=writer))
         starts = range(0, source.size_bytes, part_bytes)
         parts = [""] * len(starts)
 
         async def put(index: int) -> None:
-            count = min(part_bytes, source.size_bytes - starts[index])
-            async with self.room.take(count), source.cut(starts[index], count) as body:
+            length = min(part_bytes, source.size_bytes - starts[index])
+            async with self.room.take(length), source.cut(starts[index], length) as body:
                 parts[index] = await self._sender.send(
                     ask.PutPart(key=key, upload_id=upload_id, number=index + 1, body=body)
                 )
@@ -278,6 +285,10 @@ class S3BlobStore:
                 await self._abort(ask.AbortUpload(key=key, upload_id=upload_id))
         return stored
 
+    def _new_writer(self) -> str:
+        """A token that no other write has, of this store or of any."""
+        return f"{self._token}-{next(self._writes)}"
+
     async def _abort(self, request: ask.AbortUpload) -> None:
         """What cannot be aborted now is among `unfinished_uploads`."""
         with suppress(StoreError, TimeoutError):
@@ -289,8 +300,9 @@ async def _spread(items: Iterable[T], work: Callable[[T], Awaitable[object]], wi
     """Work on `items`, `width` at once; the first failure ends the others and is raised."""
     left = iter(items)
     chosen = list(islice(left, width))
-    if len(chosen) == 1:
-        await work(chosen[0])
+    if len(chosen) <= 1:
+        for only in chosen:
+            await work(only)
         return
 
     async def work_on(item: T) -> None:
