@@ -280,7 +280,7 @@ class Site:
             if run_holder(str(layout.lock("Nested", run_id))):
                 yield f"the lease of {run_id} is still held"
             names = set(os.listdir(layout.run("Nested", run_id)))
-            if strangers := names - {"journal", "log", "lock"}:
+            if strangers := names - {"journal", "log", "lock", "listed", "indexed"}:
                 yield f"{strangers} were left in run {run_id}"
         with redirect_stdout(io.StringIO()) as out:
             code = invoke(["fsck", "--read-data", "--json", "--datastore", str(self.store)])
