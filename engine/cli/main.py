@@ -7,6 +7,7 @@ imported. Everything that a verb raises ends here.
 import gc
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from engine.config import arm_crash_point, debug_wanted
@@ -40,7 +41,19 @@ def main() -> NoReturn:
 
         print(line())
         sys.exit(0)
-    sys.exit(invoke(args))
+    code = invoke(args)
+    if "obstore" in sys.modules:
+        # Its threads answer loops that are gone, and one that does so while the interpreter ends
+        # aborts the process. Everything of ours is closed by now.
+        _leave(code)
+    sys.exit(code)
+
+
+def _leave(code: int) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def be_tolerant_of_text() -> None:

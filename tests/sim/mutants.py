@@ -121,7 +121,7 @@ MUTANTS = (
     ),
     mutant(
         "a reused result is told to be new work",
-        ("driver", "*times, manifest, ended.reused", "*times, manifest, False"),
+        ("driver", "*times, manifest, reused)", "*times, manifest, False)"),
     ),
     mutant(
         "what the run before the last one did is forgotten",
@@ -156,7 +156,7 @@ MUTANTS = (
         "the result of another task is committed",
         (
             "driver",
-            "if not (is_mine and (ended.reused or (head.run_id, head.attempt) == mine)):",
+            "if not is_mine or not (ended.reused or _is_of_run(head, ended, self._parts.began)):",
             "if False:",
         ),
     ),
