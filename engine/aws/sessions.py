@@ -126,8 +126,9 @@ class AwsSession:
         async with self._making:
             if self._session is None:
                 sdk = await asyncio.to_thread(importlib.import_module, "aioboto3")
-                with sdk_errors("read AWS settings"):
-                    self._session = sdk.Session(profile_name=self._config.s3_profile)
+                with sdk_errors("read AWS settings"):  # from files, and with tables of its own
+                    profile = self._config.s3_profile
+                    self._session = await asyncio.to_thread(sdk.Session, profile_name=profile)
         return self._session
 
     async def _made_http(self, location: Location) -> "aiohttp.ClientSession":

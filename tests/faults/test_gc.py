@@ -3,11 +3,12 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,18 @@ def blobs(datastore: Path) -> list[str]:
     return sorted(path.name for path in datastore.glob("blobs/??/*"))
 
 
+def is_database_free() -> bool:
+    """Whether nobody is in the middle of a write to the list of runs."""
+    path = Path(os.environ["AFLOW_DATASTORE"]) / "metadata.db"
+    with closing(sqlite3.connect(path, timeout=0.1, isolation_level=None)) as database:
+        try:
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            return False
+    return True
+
+
 @contextmanager
 def stopped_before_commit(folder: Path) -> Iterator["subprocess.Popen[str]"]:
     """A run that stands still, driver and task, after a put of a blob and before its commit."""
@@ -95,6 +108,10 @@ def stopped_before_commit(folder: Path) -> Iterator["subprocess.Popen[str]"]:
             assert time.monotonic() < deadline
             time.sleep(0.005)
         os.killpg(run.pid, signal.SIGSTOP)
+        while not is_database_free():  # it was stopped as it wrote to the list of runs
+            os.killpg(run.pid, signal.SIGCONT)
+            time.sleep(0.02)
+            os.killpg(run.pid, signal.SIGSTOP)
         yield run
     finally:
         run.kill()
