@@ -92,8 +92,9 @@ class RustSender:
             came = body.nbytes
         else:
             came = await _pour(reply, request, request.sink, doing)
-        check_range(request, reply.meta["size"], came, doing)
-        return ask.Fetched(body, reply.meta["size"], reply.meta["e_tag"] or "")
+        meta = reply.meta  # made anew whenever it is asked for
+        check_range(request, meta["size"], came, doing)
+        return ask.Fetched(body, meta["size"], meta["e_tag"] or "")
 
     async def _put(self, request: ask.Put) -> bool:
         doing = f"write {self._place.show(request.key)}"

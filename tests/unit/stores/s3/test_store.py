@@ -55,22 +55,24 @@ def test_no_more_than_the_configured_bytes_are_on_their_way(tmp_path: Path) -> N
 
     async def scenario() -> int:
         store = store_over(sender, room_mib=24)
-        with (tmp_path / "big").open("rb") as file, (tmp_path / "copy").open("wb") as copy:
+        with (tmp_path / "big").open("rb") as file:
             async with asyncio.TaskGroup() as group:
                 for n in range(3):
                     group.create_task(store.put(f"buffer/{n}", (BIG,)))
                     group.create_task(store.put_file(f"file/{n}", file.fileno()))
                     group.create_task(store.put(f"small/{n}", (BIG[: 10 * MIB],)))
+            kinds = ("file", "buffer")
+            gets: list[asyncio.Task[bytes]] = []
             async with asyncio.TaskGroup() as group:
                 for n in range(3):
-                    group.create_task(store.get(f"file/{n}"))
-                    group.create_task(store.get_to_file(f"buffer/{n}", copy.fileno()))
+                    # Not to files: the clock would jump while a thread writes within a request.
+                    gets += [group.create_task(store.get(f"{kind}/{n}")) for kind in kinds]
+        assert all(get.result() == BIG for get in gets)
         return store.room.most_taken
 
     most_taken = run(scenario())
     assert most_taken <= 24 * MIB
     assert 16 * MIB <= sender.most_flight_bytes <= 24 * MIB
-    assert (tmp_path / "copy").read_bytes() == BIG
 
 
 def test_a_blob_whose_parts_do_not_fit_is_refused_with_the_setting_to_raise() -> None:
