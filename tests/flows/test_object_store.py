@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ import pytest
 
 from engine.config import Config
 from engine.stores.s3.store import open_s3
+from engine.testing.fault_proxy import Faults
 from engine.testing.servers import ServerAddress
+from tests.faults.remote_site import proxied
 from tests.flows.harness import Said, aflow
 
 FLOW = """
@@ -194,3 +197,50 @@ async def _damage(url: str, server: ServerAddress, key: str) -> None:
         data[len(data) // 2] ^= 1
         await store.put(key, (data,))
         await store.aclose()
+
+
+LARGE = """
+import numpy as np
+from engine import FlowSpec, step
+
+class Large(FlowSpec):
+    @step
+    def start(self):
+        self.array = np.random.default_rng(7).random(2_000_000)
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+"""
+RANGES = """
+import numpy as np
+from engine import Flow
+
+array = Flow("Large").latest_run["start"].task.data.array
+assert (array[1000:1200] == np.random.default_rng(7).random(1200)[1000:]).all()
+"""
+
+
+def test_a_range_of_an_array_in_s3_moves_less_than_a_hundredth_of_it(
+    machine: Callable[[str], Machine], seaweedfs: ServerAddress
+) -> None:
+    here, there = machine("here"), machine("there")
+    (here.folder / "large.py").write_text(LARGE)
+    here.done("run", "large.py")
+    faults = Faults(0.0)
+    with proxied(seaweedfs.endpoint_url, faults) as proxy:
+        read = subprocess.run(
+            [sys.executable, "-c", RANGES],
+            env=os.environ | there.env | {"AWS_ENDPOINT_URL": proxy},
+            capture_output=True,
+            text=True,
+        )
+    assert read.returncode == 0, read.stderr
+    asked, *more = [head for head in faults.heads if "/blobs/" in head]
+    assert more == []
+    assert asked.startswith("get ")
+    found = re.search(r"range: bytes=(\d+)-(\d+)", asked)
+    assert found
+    moved = int(found[2]) - int(found[1]) + 1
+    assert moved == 200 * 8 < 2_000_000 * 8 / 100

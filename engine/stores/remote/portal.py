@@ -5,6 +5,7 @@ not need the caller's loop.
 """
 
 import asyncio
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
@@ -27,7 +28,7 @@ class Portal(Generic[C]):
 
     def __init__(self, make: Callable[[], C]) -> None:
         self._make = make
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a collection of garbage in between may close this one
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._made: C | None = None
@@ -43,10 +44,14 @@ class Portal(Generic[C]):
         return asyncio.run_coroutine_threadsafe(run(), self._running()).result()
 
     def close(self) -> None:
-        """End the thread; a later call starts another."""
+        """End the thread; a later call starts another.
+
+        It may be called by the garbage collector: in the thread itself, or when the interpreter
+        ends, whose threads then stand still for ever and must not be waited for.
+        """
         with self._lock:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
-        if loop is None or thread is None:
+        if loop is None or thread is None or sys.is_finalizing():
             return
 
         async def end() -> None:
@@ -54,17 +59,27 @@ class Portal(Generic[C]):
             if made is not None:
                 await made.aclose()
 
-        asyncio.run_coroutine_threadsafe(end(), loop).result()
+        ended = asyncio.run_coroutine_threadsafe(end(), loop)
+        if thread is threading.current_thread():
+            ended.add_done_callback(lambda _: loop.stop())
+            return
+        ended.result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
-        loop.close()
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(
-                    target=self._loop.run_forever, name="aflow portal", daemon=True
+                    target=_serve, args=(self._loop,), name="aflow portal", daemon=True
                 )
                 self._thread.start()
             return self._loop
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()

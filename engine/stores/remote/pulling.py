@@ -178,7 +178,7 @@ class Pulling:
             self._layout.create_run(flow, run_id)
             await self._file(flow, run_id, LOG, segments[LOG])
             if await self._file(flow, run_id, JOURNAL, segments[JOURNAL]):
-                await self._index(flow, run_id)
+                await self.index(flow, run_id)
 
     async def segments(self, flow: str, run_id: str) -> dict[str, list[Segment]]:
         """The segments there are of a run's journal and log."""
@@ -215,13 +215,21 @@ class Pulling:
         data = await self._blobs.get(segment_key(flow, run_id, name, segment.start))
         return data[: segment.size_bytes]  # it may have been merged into a longer one meanwhile
 
-    async def _index(self, flow: str, run_id: str) -> None:
-        """Write what the journal says to metadata. Tags are the status object's matter."""
+    async def index(self, flow: str, run_id: str) -> RunRecord | None:
+        """Write what the journal here says to metadata, and return the run; None if it never began.
+
+        Tags are the status object's matter.
+
+        Raises:
+            StoreError: the journal is damaged, or metadata takes nothing.
+        """
         found = await in_thread(rebuilt_of, self._layout, flow, run_id, self._decode)
-        if found is not None:
-            await self._metadata.put_runs([found.run])
-            for start in range(0, len(found.tasks), _BATCH):
-                await self._metadata.put_tasks(found.tasks[start : start + _BATCH])
+        if found is None:
+            return None
+        await self._metadata.put_runs([found.run])
+        for start in range(0, len(found.tasks), _BATCH):
+            await self._metadata.put_tasks(found.tasks[start : start + _BATCH])
+        return found.run
 
 
 def _is_over(record: RunRecord) -> bool:

@@ -42,7 +42,6 @@ class Replica:
     ) -> None:
         self.blobs = blobs
         self.layout = layout
-        self.decode = decode
         self._named = named
         self._directory = BlobDirectory(str(layout.blobs))  # fetches nothing by itself
         self.downloads = Downloads(blobs, self._directory)

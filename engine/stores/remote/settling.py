@@ -21,7 +21,6 @@ from engine.stores.frames import FrameReader
 from engine.stores.journals import JOURNAL_MAGIC, run_holder
 from engine.stores.layout import Layout
 from engine.stores.logs import LOG_MAGIC
-from engine.stores.metadata.rebuild import rebuilt_of
 from engine.stores.remote.keys import JOURNAL, LOG
 from engine.stores.remote.pulling import extent
 from engine.stores.remote.replica import Replica
@@ -99,10 +98,10 @@ async def _alone(mark: Path) -> AsyncIterator[bool]:
 async def _ship(replica: Replica, flow: str, run_id: str) -> None:
     """Ship a run as if it were driven: listed as alive, so that no collection takes its blobs."""
     layout = replica.layout
-    found = await in_thread(rebuilt_of, layout, flow, run_id, replica.decode)
-    if found is None:
+    run = await replica.pulling.index(flow, run_id)  # metadata of a killed driver may be behind
+    if run is None:
         return  # it was killed before it began
-    heart = Heartbeat(replica.blobs, replace(found.run, status="running", ended_us=None))
+    heart = Heartbeat(replica.blobs, replace(run, status="running", ended_us=None))
     await heart.begin()
     here = [await in_thread(_sound_end, layout, flow, run_id, name) for name in (JOURNAL, LOG)]
     segments = await replica.pulling.segments(flow, run_id)
@@ -121,7 +120,7 @@ async def _ship(replica: Replica, flow: str, run_id: str) -> None:
             beating = group.create_task(heart.run(), name=f"heartbeat of {run_id}")
             await shipper.run()
             beating.cancel()
-    await heart.end(found.run)
+    await heart.end(run)
 
 
 def _sound_end(layout: Layout, flow: str, run_id: str, name: str) -> int:

@@ -143,6 +143,22 @@ async def test_two_that_go_on_from_one_killed_run_at_once_both_do(tmp_path: Path
     assert copy.read_bytes() == here.read_bytes()
 
 
+async def test_a_resume_lists_tasks_that_a_killed_driver_had_no_time_to_list(
+    tmp_path: Path,
+) -> None:
+    blobs = CountedStore()
+    first = await run_on(tmp_path / "a", blobs, Fan, parameters={"fails": True})
+    (tmp_path / "a" / "runs" / "Fan" / first.run_id / "unshipped").touch()
+    stores = machine(tmp_path / "a", blobs)
+    before = [task async for task in stores.metadata.tasks("Fan", first.run_id)]
+    behind = [replace(task, status="running", result=None, ended_us=None) for task in before]
+    await stores.metadata.put_tasks(behind)
+    await stores.settle("Fan", first.run_id)
+    after = [task async for task in stores.metadata.tasks("Fan", first.run_id)]
+    await stores.aclose()
+    assert {t.task_id: t.result for t in after} == {t.task_id: t.result for t in before}
+
+
 class Sleepy(CountedStore):
     """A store whose clock jumps, and which collects, before the journal's `at`-th segment is put:
     as if the driver had slept between its blobs and its commit."""
