@@ -117,8 +117,12 @@ async def shipped(
                     await asyncio.wait({shipping}, timeout=limit_s)
                 finally:
                     beating.cancel()
-                    await _last_word(replica, heart, course, is_whole=shipping.done())
+                    await _last_word(replica, heart, course, is_whole=_has_succeeded(shipping))
                     shipping.cancel()
+
+
+def _has_succeeded(task: "asyncio.Task[None]") -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
 
 
 async def _check_origins(blobs: BlobStore, flow: str, run_ids: Sequence[str]) -> None:

@@ -206,7 +206,7 @@ from engine import FlowSpec, step
 class Large(FlowSpec):
     @step
     def start(self):
-        self.array = np.random.default_rng(7).random(2_000_000)
+        self.array = np.random.default_rng(7).random(8_400_000)
         self.next(self.end)
 
     @step
@@ -243,4 +243,4 @@ def test_a_range_of_an_array_in_s3_moves_less_than_a_hundredth_of_it(
     found = re.search(r"range: bytes=(\d+)-(\d+)", asked)
     assert found
     moved = int(found[2]) - int(found[1]) + 1
-    assert moved == 200 * 8 < 2_000_000 * 8 / 100
+    assert moved == 200 * 8

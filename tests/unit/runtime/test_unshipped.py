@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from engine.config import Config
-from engine.errors import NotFoundError, RunFencedError, StoreUnavailableError
+from engine.errors import NotFoundError, RunFencedError, StoreAccessError, StoreUnavailableError
 from engine.runtime import Engine, RunOptions
 from engine.runtime.stores import Stores
 from engine.scheduler.journal import manifests_in
@@ -124,6 +124,29 @@ async def test_r06_tasks_are_told_that_the_store_ends_them(tmp_path: Path) -> No
     assert "the datastore failed: status/Naps" in str(done[0].reason)
 
 
+@pytest.mark.parametrize("name", ["journal", "log"])
+async def test_r08_a_run_whose_cache_is_removed_is_not_listed_as_if_it_were_whole(
+    tmp_path: Path, name: str
+) -> None:
+    class Removing(CountedStore):
+        async def put(self, key: str, parts: Sequence[Buffer], *, if_absent: bool = False) -> bool:
+            if key.startswith("status/") and not self.requests["put status"]:
+                (run,) = run_ids(tmp_path / "a")
+                (tmp_path / "a" / "runs" / "Fan" / run / name).unlink()
+            return await super().put(key, parts, if_absent=if_absent)
+
+    blobs = Removing()
+    with pytest.raises(StoreAccessError, match=rf"cannot read .*{name}: "):
+        await run_on(tmp_path / "a", blobs, Fan)
+    (run_id,) = run_ids(tmp_path / "a")
+    there = machine(tmp_path / "b", blobs)
+    await listed(there)
+    record = await there.metadata.run("Fan", run_id)
+    await there.aclose()
+    assert record is not None
+    assert record.status == "running", "others take it for dead when it is silent"
+
+
 async def test_two_that_go_on_from_one_killed_run_at_once_both_do(tmp_path: Path) -> None:
     blobs = CountedStore()
     first = await run_on(tmp_path / "a", blobs, Fan, parameters={"fails": True})
@@ -143,7 +166,7 @@ async def test_two_that_go_on_from_one_killed_run_at_once_both_do(tmp_path: Path
     assert copy.read_bytes() == here.read_bytes()
 
 
-async def test_a_resume_lists_tasks_that_a_killed_driver_had_no_time_to_list(
+async def test_a_resume_lists_what_a_killed_driver_did_not(
     tmp_path: Path,
 ) -> None:
     blobs = CountedStore()
