@@ -174,9 +174,10 @@ def main() -> int:
         counted = more + large[MAKER][0] if who == DRIVER else more
         most = FACTOR * options.mib + SLACK_MIB if who in (MAKER, DRIVER) else SLACK_MIB
         too_much += counted > most
+        note = " with its maker" * (who == DRIVER) + " TOO MUCH" * (counted > most)
         sys.stdout.write(
             f"{who:28} own {own:6.0f} MiB, {more:6.0f} of it for the array, at most {most:.0f}"
-            f"{' with its maker' * (who == DRIVER)}{' TOO MUCH' * (counted > most)}; Rss {rss:.0f}\n"
+            f"{note}; Rss {rss:.0f}\n"
         )
     return int(bool(too_much))
 

@@ -244,3 +244,54 @@ def test_a_range_of_an_array_in_s3_moves_less_than_a_hundredth_of_it(
     assert found
     moved = int(found[2]) - int(found[1]) + 1
     assert moved == 200 * 8
+
+
+FOLLOWED = """
+import os, time
+from engine import FlowSpec, step
+
+class Followed(FlowSpec):
+    @step
+    def start(self):
+        print("waiting", flush=True)
+        while not os.path.exists("go"):
+            time.sleep(0.05)
+        print("went on")
+        self.next(self.end)
+
+    @step
+    def end(self):
+        raise ValueError("asked to")
+"""
+
+
+def test_a_run_that_another_machine_drives_is_followed_to_its_exit_code(
+    machine: Callable[[str], Machine],
+) -> None:
+    here, there = machine("here"), machine("there")
+    (here.folder / "followed.py").write_text(FOLLOWED)
+    command = [sys.executable, "-P", "-c", "from engine.cli.main import main; main()"]
+    run = subprocess.Popen(
+        [*command, "run", "followed.py", "--quiet"],
+        cwd=here.folder,
+        env=os.environ | here.env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not json.loads(there.done("list", "--json").out)["runs"]:
+        assert run.poll() is None
+    with subprocess.Popen(
+        [*command, "logs", "-f", "@latest", "--no-log-prefix"],
+        cwd=there.folder,
+        env=os.environ | there.env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as following:
+        assert following.stdout is not None
+        assert following.stdout.readline() == "waiting\n"
+        (here.folder / "go").touch()
+        assert following.stdout.readline() == "went on\n"
+        assert "asked to" in following.stdout.read()
+    assert (following.returncode, run.wait(30)) == (1, 1)
