@@ -99,12 +99,12 @@ def test_an_upload_that_fails_is_aborted() -> None:
 
 
 def test_an_upload_that_is_cancelled_is_aborted() -> None:
-    sender = MemorySender(latency_s=1.0)
+    sender = MemorySender(latency_s=0.2)
 
     async def scenario() -> None:
         store = store_over(sender)
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1.5):
+            async with asyncio.timeout(0.3):
                 await store.put("a", (BIG,))
         assert await store.stat("a") is None
 
