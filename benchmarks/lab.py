@@ -20,7 +20,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FLOWS = Path(__file__).parent / "flows"
-METAFLOW = ROOT / ".cache" / "metaflow"
 DEADLINE_S = 1800.0
 _MEMORY_SAMPLE_S = 0.02
 
@@ -188,16 +187,7 @@ class Lab:
     @cached_property
     def metaflow_python(self) -> Path:
         """The interpreter of an environment of Metaflow's own, made on first use."""
-        python = METAFLOW / "bin" / "python"
-        if not (METAFLOW / "stamp").exists():
-            shutil.rmtree(METAFLOW, ignore_errors=True)
-            subprocess.run([sys.executable, "-m", "venv", METAFLOW], check=True)
-            packages = ["metaflow", "numpy"]
-            subprocess.run(
-                [python, "-m", "pip", "install", "-q", "--compile", *packages], check=True
-            )
-            (METAFLOW / "stamp").touch()
-        return python
+        return environment_of("metaflow", "metaflow", "numpy") / "python"
 
     @cached_property
     def metaflow_version(self) -> str:
@@ -224,6 +214,19 @@ class Lab:
             yield cwd, env
         finally:
             shutil.rmtree(cwd, ignore_errors=True)
+
+
+def environment_of(name: str, *packages: str) -> Path:
+    """The bin directory of an environment that has `packages`; made on first use."""
+    place = ROOT / ".cache" / name
+    if not (place / "stamp").exists():
+        shutil.rmtree(place, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", place], check=True)
+        python = str(place / "bin" / "python")
+        command = [python, "-m", "pip", "install", "-q", "--compile", *packages]
+        subprocess.run(command, check=True)
+        (place / "stamp").touch()
+    return place / "bin"
 
 
 def _importable() -> set[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks import svg
 from benchmarks.lab import ROOT, Lab
+from benchmarks.page import with_section
 from benchmarks.rows import Figure, Row
 
 HEAD = """# Performance
@@ -48,23 +49,21 @@ def write(rows: Sequence[Row], lab: Lab, words: Sequence[str]) -> Path:
     (plots / "tasks.svg").write_text(_tasks_plot(rows))
     (plots / "times.svg").write_text(_times_plot(rows))
     page = ROOT / "docs" / "PERFORMANCE.md"
-    page.write_text(
-        "\n".join(
-            [
-                HEAD,
-                table(rows),
-                "",
-                "![Time per task by width of the foreach](plots/tasks.svg)",
-                "",
-                "![Times beside their floors and Metaflow](plots/times.svg)",
-                READING,
-                "## Machine and versions\n",
-                *(f"- {line}" for line in circumstances(lab)),
-                f"- command: `{' '.join(['bin/bench', *words])}`",
-                "",
-            ]
-        )
+    text = "\n".join(
+        [
+            HEAD,
+            table(rows),
+            "",
+            "![Time per task by width of the foreach](plots/tasks.svg)",
+            "",
+            "![Times beside their floors and Metaflow](plots/times.svg)",
+            READING,
+            "## Machine and versions\n",
+            *(f"- {line}" for line in circumstances(lab)),
+            f"- command: `{' '.join(['bin/bench', *words])}`",
+        ]
     )
+    page.write_text(with_section(page.read_text(), "flows", text))
     return page
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from engine.errors import ParameterError as ParameterError
     from engine.errors import TaskError as TaskError
     from engine.flow.current import current as current
+    from engine.flow.decorators import batch as batch
     from engine.flow.decorators import catch as catch
     from engine.flow.decorators import environment as environment
     from engine.flow.decorators import resources as resources
@@ -35,7 +36,7 @@ _HOMES = {
     "engine.flow.includes": ("IncludeFile",),
     "engine.flow.parameters": ("JSONType", "Parameter"),
     "engine.flow.current": ("current",),
-    "engine.flow.decorators": ("catch", "environment", "resources", "retry", "timeout"),
+    "engine.flow.decorators": ("batch", "catch", "environment", "resources", "retry", "timeout"),
     "engine.runtime": ("Engine",),
     "engine.s3": ("S3",),
     "engine.client": ("DataArtifact", "Flow", "Run", "Step", "Task"),

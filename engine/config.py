@@ -74,6 +74,7 @@ class Config(Struct, frozen=True):
     verify: str = "changed"
     package_suffixes: str = ".py,.R,.RDS"
     cache_dir: str = field(default_factory=cache_directory)
+    cache_max_mib: int = 20_480
     user: str = field(default_factory=user_name)
     color: str = "auto"
     log_level: str = "warning"
@@ -91,6 +92,13 @@ class Config(Struct, frozen=True):
     s3_concurrency: int = 64
     s3_memory_mib: int = 256
     s3_deadline_s: int = 120
+    batch_queue: str | None = None
+    batch_image: str | None = None
+    batch_job_role: str | None = None
+    batch_execution_role: str | None = None
+    batch_endpoint_url: str | None = None
+    batch_region: str | None = None
+    batch_array_max: int = 10_000
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def source(self, key: str) -> str:
@@ -414,3 +422,8 @@ def arm_crash_point(environ: Mapping[str, str] | None = None) -> None:
             f"AFLOW_CRASH_AT = {wanted!r} is not NAME:N with N of 1 to {PASSAGES_MAX:,}"
         )
     points[name].arm(int(passage))
+
+
+def job_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables that a container was started with: ours, and those that AWS sets."""
+    return dict(os.environ if environ is None else environ)

@@ -14,9 +14,10 @@ from engine.scheduler.facts import fact_of, named_in
 from engine.stores.base import BlobStore
 from engine.stores.layout import Layout, create_layout
 from engine.stores.metadata.base import MetadataStore
+from engine.stores.remote.cache import trim
 from engine.stores.remote.downloads import Downloads
 from engine.stores.remote.portal import Portal
-from engine.stores.remote.replica import Replica
+from engine.stores.remote.replica import Replica, Terms
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
@@ -39,14 +40,14 @@ def replica_layout(config: Config) -> Layout:
 
 def open_replica(config: Config, layout: Layout, metadata: MetadataStore) -> Replica:
     """Join the object store of `config` with its directory."""
-    return Replica(
-        open_blobs(config),
-        layout,
-        metadata,
+    terms = Terms(
         decode=fact_of,
         named=named_in,
         now_us=lambda: time.time_ns() // 1000,
+        cache_max_bytes=config.cache_max_mib << 20,
+        owns_list=not config.metadata,
     )
+    return Replica(open_blobs(config), layout, metadata, terms)
 
 
 def open_blobs(config: Config) -> BlobStore:
@@ -74,9 +75,14 @@ class Fetcher:
     def __init__(self, config: Config, layout: Layout) -> None:
         self._portal = Portal(lambda: open_blobs(config))
         self._directory = layout.blob_directory()
+        self._layout, self._max_bytes = layout, config.cache_max_mib << 20
+        self._has_fetched = False
 
     def __call__(self, digest: str) -> None:
+        self._has_fetched = True
         self._portal.call(lambda blobs: Downloads(blobs, self._directory).fetch(digest))
 
     def close(self) -> None:
         self._portal.close()
+        if self._has_fetched:
+            trim(self._layout, self._max_bytes)

@@ -59,10 +59,19 @@ def next_run_us(now_us: int, run_ids: Iterable[str]) -> int:
     and to have dates that are right is then worth more.
     """
     now_ms = now_us // 1000
+    ahead: list[int] = []  # ids beyond belief; they must not be met
     for run_id in sorted(run_ids, reverse=True):  # they sort by time, so one is read, mostly
         ms = run_id_ms(run_id)
-        if ms is not None and ms - now_ms <= CLOCK_AHEAD_MAX_MS:
-            return now_us if ms < now_ms else (ms + 1) * 1000
+        if ms is None:
+            continue
+        if ms - now_ms > CLOCK_AHEAD_MAX_MS:
+            ahead.append(ms)
+        elif ms < now_ms:
+            return now_us
+        else:
+            while ms + 1 in ahead:
+                ms += 1
+            return (ms + 1) * 1000
     return now_us
 
 

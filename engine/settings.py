@@ -97,6 +97,16 @@ _S3: Mapping[str, Setting] = {
     "s3_deadline_s": Setting("how many seconds a request to S3 is tried again", _count),
 }
 
+_BATCH: Mapping[str, Setting] = {
+    "batch_queue": Setting("the job queue of @batch; default: the only one that is enabled", _text),
+    "batch_image": Setting("the image of @batch; default: python of the driver's version", _text),
+    "batch_job_role": Setting("the role that containers take: ARN; it reads the datastore", _text),
+    "batch_execution_role": Setting("the role that Fargate pulls and logs with: ARN", _text),
+    "batch_endpoint_url": Setting("where AWS Batch is; default: what AWS's settings say", _web_url),
+    "batch_region": Setting("the region of AWS Batch; default: what AWS's settings say", _text),
+    "batch_array_max": Setting("the most tasks in one array job; 1: no arrays", _count),
+}
+
 SETTINGS: Mapping[str, Setting] = {
     "datastore": Setting("directory or s3:// url where runs are kept", _text, is_path=True),
     "metadata": Setting(
@@ -120,10 +130,12 @@ SETTINGS: Mapping[str, Setting] = {
         "the ends of the names of files that are code, or none to package no code", _list
     ),
     "cache_dir": Setting("where object stores are cached", _text, is_path=True),
+    "cache_max_mib": Setting("the most MiB of blobs in the cache of an object store", _count),
     "user": Setting("who runs this", _text),
     "color": Setting("auto, always or never", _one_of("auto", "always", "never")),
     "log_level": Setting(
         "what the engine says of itself", _one_of("debug", "info", "warning", "error")
     ),
     **_S3,
+    **_BATCH,
 }

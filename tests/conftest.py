@@ -14,9 +14,9 @@ import pytest
 
 from tests.house.leaks import MARK, Belongings, Spawns, left_behind, watched_tasks
 from tests.house.loop_guard import loop_guard
-from tests.servers import moto, s3_url, seaweedfs
+from tests.servers import batch_emulator, moto, s3_url, seaweedfs
 
-__all__ = ["moto", "s3_url", "seaweedfs"]  # fixtures, found by name
+__all__ = ["batch_emulator", "moto", "s3_url", "seaweedfs"]  # fixtures, found by name
 
 _SCRUBBED_PREFIXES = ("AFLOW_", "AWS_", "METAFLOW_", "XDG_")
 _SCRUBBED = {

@@ -1,8 +1,8 @@
-"""S3 servers for tests: one of each kind for the whole session, with a bucket; started when first
+"""Servers for tests: one of each kind for the whole session, with a bucket; started when first
 asked for."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -12,9 +12,15 @@ from engine.aws.sessions import AwsSession
 from engine.config import Config
 from engine.errors import BlobNotFoundError
 from engine.stores.s3.store import open_s3
-from engine.testing.servers import ServerAddress, shared_server
+from engine.testing.servers import ACCESS_KEY, SECRET_KEY, ServerAddress, shared_server
 
 BUCKET = "aflow-tests"
+QUEUE = "aflow-tests"
+BATCH_OPTIONS = (
+    *("--queue", QUEUE, "--delay", "0.01", "--time-scale", "0.01", "--rate", "100000"),
+    *("--env", f"AWS_ACCESS_KEY_ID={ACCESS_KEY}", "--env", f"AWS_SECRET_ACCESS_KEY={SECRET_KEY}"),
+)
+"""A minute of Batch's, its shortest time-out, takes 0.6 s; a job passes its states in 0.05 s."""
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +35,18 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerAddress]:
         yield address
 
 
+@pytest.fixture(scope="session")
+def batch_emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerAddress]:
+    """AWS Batch whose jobs run, with the queue QUEUE, and the rest of AWS, with the bucket BUCKET.
+
+    Whoever wants faults has to name jobs of its own in them: others share this emulator.
+    """
+    # Containers that share a file system unpack aflow once.
+    cache = f"AFLOWJOB_CACHE={_shared_folder(tmp_path_factory)}"
+    with _server("batch", tmp_path_factory, (*BATCH_OPTIONS, "--env", cache)) as address:
+        yield address
+
+
 @pytest.fixture
 def s3_url(tmp_path: Path) -> str:
     """A place of the test's own in the bucket that each server has."""
@@ -36,13 +54,18 @@ def s3_url(tmp_path: Path) -> str:
 
 
 @contextmanager
-def _server(kind: str, factory: pytest.TempPathFactory) -> Iterator[ServerAddress]:
-    base = factory.getbasetemp()
-    # The workers of pytest-xdist have folders of their own below that of the session.
-    folder = base.parent if base.name.startswith("popen-") else base
-    with shared_server(kind, folder) as address:
+def _server(
+    kind: str, factory: pytest.TempPathFactory, options: Sequence[str] = ()
+) -> Iterator[ServerAddress]:
+    with shared_server(kind, _shared_folder(factory), options=options) as address:
         asyncio.run(make_bucket(address))
         yield address
+
+
+def _shared_folder(factory: pytest.TempPathFactory) -> Path:
+    """The session's: the workers of pytest-xdist have folders of their own below it."""
+    base = factory.getbasetemp()
+    return base.parent if base.name.startswith("popen-") else base
 
 
 async def make_bucket(address: ServerAddress) -> None:

@@ -10,13 +10,18 @@ import asyncio
 import importlib
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from msgspec import Struct
 
 from engine.config import Config
 from engine.errors import StoreDeniedError, StoreSettingError
+
+if TYPE_CHECKING:
+    import ssl
+
+    import aiohttp
 
 CONNECT_S = 2.5
 DEFAULT_REGION = "us-east-1"
@@ -53,6 +58,7 @@ class AwsSession:
         self._config = config
         self._stack = AsyncExitStack()
         self._clients: dict[str, Any] = {}  # Any: the SDK makes its clients' classes at run time
+        self._http: dict[str, aiohttp.ClientSession] = {}
         self._session: Any = None  # Any: as above
         self._credentials: Any = None  # Any: as above
         self._making = asyncio.Lock()
@@ -69,7 +75,7 @@ class AwsSession:
         async with self._making:
             if service not in self._clients:
                 with sdk_errors(f"make an AWS client for {service}"):
-                    made = session.client(service, **await self._client_options())
+                    made = session.client(service, **await self._client_options(service))
                     client: Any = await self._stack.enter_async_context(made)
                 client.meta.events.register("before-call.s3", _stay_in_region)
                 self._clients[service] = client
@@ -97,8 +103,22 @@ class AwsSession:
         ca_bundle = self._config.s3_ca_bundle or core.get_config_variable("ca_bundle")
         return Location(meta.region_name, meta.endpoint_url, ca_bundle)
 
+    async def http(self, service: str) -> "aiohttp.ClientSession":
+        """For requests that a client of `service` has signed beforehand: its certificates, proxy.
+
+        It waits for an answer for ever: callers know how long each request may take.
+        """
+        if service not in self._http:
+            location = await self.location(service)
+            async with self._making:
+                if service not in self._http:
+                    made = await self._made_http(location)
+                    self._http[service] = await self._stack.enter_async_context(made)
+        return self._http[service]
+
     async def aclose(self) -> None:
         self._clients.clear()
+        self._http.clear()
         self._credentials = None
         await self._stack.aclose()
 
@@ -110,24 +130,55 @@ class AwsSession:
                     self._session = sdk.Session(profile_name=self._config.s3_profile)
         return self._session
 
-    async def _client_options(self) -> dict[str, Any]:  # Any: as the SDK takes them
+    async def _made_http(self, location: Location) -> "aiohttp.ClientSession":
+        import aiohttp  # noqa: PLC0415  # the SDK has imported it already
+        from botocore.utils import get_environ_proxies  # noqa: PLC0415  # see the module's head
+
+        url = location.endpoint_url
+        proxies = get_environ_proxies(url)  # none, where a variable excepts the host
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=self._config.s3_concurrency,
+                ssl=await asyncio.to_thread(_trusted, location.ca_bundle),
+            ),
+            proxy=self._config.s3_proxy or proxies.get(urlsplit(url).scheme),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
+            auto_decompress=False,
+            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type"),
+        )
+
+    async def _client_options(self, service: str) -> dict[str, Any]:  # Any: as the SDK takes them
         from botocore.config import Config as ClientConfig  # noqa: PLC0415  # see the module's head
 
         settings = self._config
+        is_s3 = service == "s3"
+        endpoints = {"s3": settings.s3_endpoint_url, "batch": settings.batch_endpoint_url}
+        region = settings.s3_region if is_s3 else settings.batch_region or settings.s3_region
         proxies = {"https": settings.s3_proxy, "http": settings.s3_proxy}
         return {
-            "region_name": settings.s3_region or self._session.region_name or DEFAULT_REGION,
-            "endpoint_url": settings.s3_endpoint_url,
+            "region_name": region or self._session.region_name or DEFAULT_REGION,
+            "endpoint_url": endpoints.get(service),
             "verify": settings.s3_ca_bundle,
             "config": ClientConfig(
                 retries={"total_max_attempts": 1},
                 connect_timeout=CONNECT_S,
                 read_timeout=3600,  # callers know how long each request may take
                 max_pool_connections=settings.s3_concurrency,
+                # Of urls too, for which the SDK would choose an older one that knows no checksums.
+                signature_version="s3v4" if service == "s3" else None,
                 s3={"addressing_style": settings.s3_addressing},
                 proxies=proxies if settings.s3_proxy else None,
             ),
         }
+
+
+def _trusted(ca_bundle: str | None) -> "ssl.SSLContext":
+    """What the SDK trusts: the file that is set, else certifi's or its own."""
+    import ssl  # noqa: PLC0415  # the SDK has imported it already
+
+    from botocore.httpsession import get_cert_path  # noqa: PLC0415  # see the module's head
+
+    return ssl.create_default_context(cafile=get_cert_path(ca_bundle or True))
 
 
 def _stay_in_region(params: dict[str, Any], **_: object) -> None:  # Any: the SDK's own

@@ -29,8 +29,10 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "package": "List, save and describe code packages",
     },
     "Care": {
+        "batch": "List and end jobs in AWS Batch",
         "config": "Show settings and where each came from",
         "doctor": "Check this machine",
+        "dev": "Have S3 and AWS Batch on this machine, to try things on",
         "fsck": "Check what is stored; rebuild the list of runs",
         "du": "Say how much room flows and runs take",
         "gc": "Remove what no run needs; delete runs by rule",

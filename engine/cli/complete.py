@@ -43,6 +43,7 @@ def _offers(before: list[str], current: str) -> Iterator[str]:
     fixed = {
         "tag": _TAG_ACTIONS,
         "package": _PACKAGE_ACTIONS,
+        "batch": ("list", "kill"),
         "completion": _SHELLS,
         "config": ("show",),
         "help": _topics(),

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 from msgspec import Struct
 from msgspec.structs import asdict
 
@@ -37,11 +38,18 @@ class Finding(Struct, frozen=True):
     hint: str = ""
 
 
-@verb("doctor", examples="aflow doctor\naflow doctor --json", json=True)
-def command() -> int:
-    """Check this machine: Python, the datastore, free space, processes, limits, the clock."""
+@verb(
+    "doctor",
+    examples="aflow doctor\naflow doctor --json\naflow doctor batch --queue ml",
+    json=True,
+)
+@click.argument("what", default="here", type=click.Choice(["here", "batch"]), metavar="[batch]")
+@click.option("--queue", default="", metavar="Q", help="The job queue, of `batch`.")
+def command(what: str, queue: str) -> int:
+    """Check this machine: Python, the datastore, free space, processes, limits, the clock. With
+    `batch`, what steps in AWS Batch need: credentials, bucket, queue, roles."""
     now = session()
-    findings = list(examine(now.config))
+    findings = list(examine(now.config)) if what == "here" else _batch(now.config, queue)
     if now.json:
         told = [asdict(finding) for finding in findings]
         print(json.dumps({"schema": "aflow/doctor/1", "findings": told}))
@@ -51,6 +59,18 @@ def command() -> int:
             if finding.hint:
                 print(f"{'':19}  hint: {finding.hint}")
     return EXIT_CONFIG if any(f.level == "error" for f in findings) else 0
+
+
+def _batch(config: Config, queue: str) -> list[Finding]:
+    import asyncio
+
+    from engine.runtime.batch_doctor import examine_batch
+
+    async def work() -> list[Finding]:
+        found = [finding async for finding in examine_batch(config, queue)]
+        return [Finding(f.check, f.level, f.found, f.hint) for f in found]
+
+    return asyncio.run(work())
 
 
 def examine(config: Config) -> Iterator[Finding]:
@@ -83,7 +103,7 @@ def _datastore(config: Config) -> Finding:
 
     root = Path(config.datastore)
     if "://" in config.datastore:
-        return Finding("datastore", "error", config.datastore, "name a directory: --datastore DIR")
+        return _object_store(config)
     if not root.exists():
         place = _existing(root)
         found = f"{root} will be made in {place}"
@@ -97,12 +117,26 @@ def _datastore(config: Config) -> Finding:
         return Finding("datastore", "ok", f"{root} can be written")
 
 
+def _object_store(config: Config) -> Finding:
+    from engine.datastores import replica_layout
+
+    try:
+        replica_layout(config)
+    except EngineError as error:
+        return Finding("datastore", "error", error.message, error.hint or "")
+    from engine.cli.doctor_s3 import ask
+
+    asked = ask(config)
+    return Finding("datastore", asked.level, asked.found, asked.hint)
+
+
 def _existing(path: Path) -> Path:
     return next(p for p in (path, *path.parents) if p.exists())
 
 
 def _free_space(config: Config) -> Finding:
-    place = _existing(Path(config.datastore))
+    where = config.cache_dir if "://" in config.datastore else config.datastore
+    place = _existing(Path(where))
     free = shutil.disk_usage(place).free
     low = free < _FREE_LOW
     hint = (

@@ -4,7 +4,7 @@ The digest of a blob says nothing of a part of it, so what a slice moves is chec
 store's checksums alone; what loads all of it is verified as any blob is.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -51,9 +51,10 @@ class RangedArray:
 
     def __getitem__(self, key: Any) -> Any:
         first, *rest = key if isinstance(key, tuple) else (key,)
-        if self._whole is not None or not isinstance(first, int | slice):
+        is_row = isinstance(first, int | self._numpy.integer) and type(first) is not bool
+        if self._whole is not None or not (is_row or isinstance(first, slice)):
             return self.load()[key]
-        rows = range(self.shape[0])[first]
+        rows: int | range = range(self.shape[0])[first]
         if isinstance(rows, int):
             part = self._rows(rows, rows + 1)[0]
             return part[tuple(rest)] if rest else part
@@ -68,6 +69,8 @@ class RangedArray:
     def _rows(self, start: int, stop: int) -> Any:
         row_bytes = self.nbytes // self.shape[0]
         data = bytearray(self._fetch(start * row_bytes, (stop - start) * row_bytes))
+        if len(data) != (stop - start) * row_bytes:
+            return self.load()[start:stop]  # which tells what is wrong with the blob
         return self._numpy.frombuffer(data, self.dtype).reshape((stop - start, *self.shape[1:]))
 
     def load(self) -> Any:
@@ -80,6 +83,9 @@ class RangedArray:
             self._whole = self._load()
         return self._whole
 
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.load())  # not a request a row
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         whole = self.load()
         return self._numpy.array(whole, dtype) if copy else self._numpy.asarray(whole, dtype)
@@ -91,6 +97,27 @@ class RangedArray:
 
     def __repr__(self) -> str:
         return f"<{self.dtype} array of {self.shape} in the object store>"
+
+
+def _operator(name: str) -> Callable[..., Any]:
+    def operator(self: RangedArray, *others: Any) -> Any:
+        return getattr(self.load(), name)(*others)
+
+    return operator
+
+
+_BOTH_WAYS = (
+    *("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "divmod", "pow"),
+    *("lshift", "rshift", "and", "xor", "or"),
+)
+_OTHERS = (
+    *("lt", "le", "eq", "ne", "gt", "ge", "contains", "setitem"),
+    *("neg", "pos", "abs", "invert", "bool", "int", "float", "complex", "index"),
+)
+# Python looks for operators on the class, past __getattr__. Those in place fall back to these.
+for _name in (*_BOTH_WAYS, *(f"r{name}" for name in _BOTH_WAYS), *_OTHERS):
+    setattr(RangedArray, f"__{_name}__", _operator(f"__{_name}__"))
+RangedArray.__hash__ = None  # type: ignore[method-assign,assignment]  # as an array's
 
 
 def is_ranged(serializer: str, size_bytes: int, codec: str | None, meta: Mapping[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from engine.client.ranged import RangedArray, is_ranged
-from engine.client.reader import ENDED, Reader
+from engine.client.reader import Reader
 from engine.config import Config
 from engine.datastores import open_replica, replica_layout
 from engine.stores.artifacts import load_entry
@@ -38,9 +38,11 @@ class RemoteReader(Reader):
             return open_replica(config, layout, LocalMetadata(metadata))
 
         def fetch(digest: str) -> None:
+            self._has_fetched = True
             portal.call(lambda replica: replica.downloads.fetch(digest))
 
         self._portal = portal = Portal(join)
+        self._has_fetched = False
         self._pulled: dict[tuple[str, ...], float] = {}
         self._datastore = config.datastore
         super().__init__(replace(layout, fetch=fetch), config)
@@ -121,6 +123,9 @@ class RemoteReader(Reader):
 
     def close(self) -> None:
         super().close()
+        if self._has_fetched:  # once: what is closed again, at the interpreter's end, has no loop
+            self._has_fetched = False
+            self._portal.call(lambda replica: replica.trim())
         self._portal.close()
 
     def _journal(self, flow: str, run_id: str) -> JournalReader:
@@ -134,10 +139,10 @@ class RemoteReader(Reader):
 
     def _pull_run(self, flow: str, run_id: str) -> None:
         if self._is_due("run", flow, run_id):
-            self._portal.call(lambda replica: replica.pulling.run(flow, run_id))
-            record = super().run(flow, run_id)
-            has_ended = record is not None and record.status in ENDED
-            self._pulled["run", flow, run_id] = float("inf") if has_ended else time.monotonic()
+            pulled = self._portal.call(lambda replica: replica.pulling.run(flow, run_id))
+            self._pulled["run", flow, run_id] = (
+                float("inf") if pulled.is_whole else time.monotonic()
+            )
 
     def _is_due(self, *what: str) -> bool:
         return time.monotonic() - self._pulled.get(what, -FRESH_S) >= FRESH_S

@@ -6,6 +6,7 @@ from engine.client.audit import Audit
 from engine.client.keeper import metadata_path, unlist
 from engine.config import Config
 from engine.datastores import open_replica, replica_layout
+from engine.scheduler.journal import manifests_in
 from engine.stores.fsck import BlobCheck, Damage
 from engine.stores.gc import Collected, Request, RunName
 from engine.stores.metadata.local import LocalMetadata
@@ -15,6 +16,7 @@ from engine.stores.remote.checking import (
     pull_all,
     read_blob,
     record_damages,
+    waiting_blobs,
 )
 from engine.stores.remote.collection import alive_runs, collect
 from engine.stores.remote.portal import Portal
@@ -58,14 +60,14 @@ class RemoteKeeper:
         return done
 
     def damages(self, *, read_data: bool) -> tuple[int, list[Damage]]:
-        self.refresh()
+        waiting = self._portal.call(lambda replica: waiting_blobs(replica, manifests_in))
         sizes = self._portal.call(blob_sizes)
         found = self._portal.call(lambda replica: record_damages(replica, read_data=read_data))
 
         def read(digest: str) -> None:
             self._portal.call(lambda replica: read_blob(replica, digest))
 
-        directory = ListedDirectory(str(self.layout.blobs), sizes, self._fetch, read)
+        directory = ListedDirectory(str(self.layout.blobs), sizes, waiting, self._fetch, read)
         check = BlobCheck(directory, read_data=read_data)
         audit = Audit(self.layout, self.metadata, blobs=check, is_copy=True)
         found += audit.damages()

@@ -118,3 +118,9 @@ __all__ = [
     "UploadGoneError",
     "UsageError",
 ]
+
+# Errors are told by type, and kept in journals by name: which file of this package has one is ours.
+for _name in __all__:
+    _found = globals()[_name]
+    if isinstance(_found, type):
+        _found.__module__ = __name__

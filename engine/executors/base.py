@@ -9,6 +9,15 @@ from typing import Protocol
 
 from msgspec import Struct, field
 
+from engine.errors import Failure
+
+OUT_OF_MEMORY = "out-of-memory"
+"""The code of the failure of a job that wanted more memory than it was given."""
+
+
+KERNEL_HAD_NO_MEMORY = "the kernel ran out of memory"
+"""What the detail of an Exit by SIGKILL begins with, if that was why."""
+
 
 class ExitKind(StrEnum):
     """How a job's process ended."""
@@ -22,11 +31,15 @@ class ExitKind(StrEnum):
 
 
 class Exit(Struct, frozen=True):
-    """`code` is the exit status or the signal's number; `detail` says more, in words."""
+    """`code` is the exit status or the signal's number; `detail` says more, in words.
+
+    `failure` is what the executor has found out about a job that reported nothing, if anything.
+    """
 
     kind: ExitKind
     code: int = 0
     detail: str = ""
+    failure: Failure | None = None
 
 
 class Job(Struct, frozen=True):

@@ -5,7 +5,7 @@ import re
 import signal
 from pathlib import Path
 
-from engine.executors.base import Exit, ExitKind
+from engine.executors.base import KERNEL_HAD_NO_MEMORY, Exit, ExitKind
 
 _OOM_KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
@@ -32,7 +32,7 @@ def describe(status: int, *, peak_kib: int, out_of_memory: bool = False) -> Exit
         return Exit(ExitKind.CODE, code)
     detail = ""
     if -code == signal.SIGKILL:
-        who = "the kernel ran out of memory" if out_of_memory else "not by aflow"
+        who = KERNEL_HAD_NO_MEMORY if out_of_memory else "not by aflow"
         detail = f"{who}; the process held {_size(peak_kib)} at its peak"
     return Exit(ExitKind.SIGNAL, -code, detail)
 

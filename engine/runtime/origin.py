@@ -2,7 +2,6 @@
 
 import asyncio
 from itertools import chain
-from pathlib import Path
 
 from msgspec import Struct
 
@@ -24,7 +23,8 @@ class Origin(Struct, frozen=True):
     """A run to go on from. `parameters` is the packed manifest of its parameters.
 
     `journals` are open: its own, and those of the runs that it came from. What is damaged in them
-    is passed over, so the tasks that it held are done again.
+    is passed over, so the tasks that it held are done again. With `is_settled`, all that they name
+    is sure to be where the datastore is.
     """
 
     run_id: str
@@ -32,11 +32,8 @@ class Origin(Struct, frozen=True):
     memo: Memo
     plan: ResumePlanned
     journals: tuple[JournalReader, ...]
-
-    @property
-    def run_ids(self) -> tuple[str, ...]:
-        """Its own, and those of the runs that it came from."""
-        return tuple(Path(journal.path).parent.name for journal in self.journals)
+    run_ids: tuple[str, ...]
+    is_settled: bool
 
     def warnings(self) -> tuple[str, ...]:
         """What is damaged, for people."""
@@ -67,7 +64,7 @@ async def find_origin(stores: Stores, graph: Graph, run_id: str, step: str | Non
         )
     if not run_id:
         run_id = await _latest(stores, graph.flow)
-    await stores.settle(graph.flow, run_id)
+    is_settled = await stores.settle(graph.flow, run_id)
     path = stores.layout.journal(graph.flow, run_id)
     if not path.exists():
         raise NotFoundError(
@@ -77,7 +74,7 @@ async def find_origin(stores: Stores, graph: Graph, run_id: str, step: str | Non
     journals = [JournalReader(str(path), is_tolerant=True)]
     try:
         began = _began(journals[0], graph.flow, run_id)
-        await _add_older(journals, stores, began)
+        older, are_settled = await _add_older(journals, stores, began)
         memo = Memo(
             journals[0],
             older=journals[1:],
@@ -87,30 +84,47 @@ async def find_origin(stores: Stores, graph: Graph, run_id: str, step: str | Non
         planning = Planning(graph, memo, run_id)
         for _ in chain(memo.read(), planning.steps()):
             await asyncio.sleep(0)
-        return Origin(run_id, began.parameters, memo, planning.plan(), tuple(journals))
+        return Origin(
+            run_id,
+            began.parameters,
+            memo,
+            planning.plan(),
+            tuple(journals),
+            (run_id, *older),
+            is_settled and are_settled,
+        )
     except BaseException:
         for journal in journals:
             journal.close()
         raise
 
 
-async def _add_older(journals: list[JournalReader], stores: Stores, began: RunBeganRecord) -> None:
-    """Open the journals of the runs that a run came from, as far back as they are there."""
-    seen = {began.run_id}
+async def _add_older(
+    journals: list[JournalReader], stores: Stores, began: RunBeganRecord
+) -> tuple[list[str], bool]:
+    """Open the journals of the runs that a run came from, as far back as they are there.
+
+    Returns:
+        Their ids, and whether all of them are settled.
+    """
+    seen, found, are_settled = {began.run_id}, list[str](), True
     while (older := began.origin_run_id) and older not in seen and len(seen) < _LINEAGE_MAX:
         seen.add(older)
         try:
-            await stores.settle(began.flow, older)
+            is_settled = await stores.settle(began.flow, older)
             path = str(stores.layout.journal(began.flow, older))
             journal = JournalReader(path, is_tolerant=True)
         except (NotFoundError, StoreError, UnsafeNameError):  # deleted: its tasks are done again
-            return
+            break
         try:
             began = _began(journal, began.flow, older)
         except StoreError:
             journal.close()
-            return
+            break
         journals.append(journal)
+        found.append(older)
+        are_settled = are_settled and is_settled
+    return found, are_settled
 
 
 async def _latest(stores: Stores, flow: str) -> str:

@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, to_builtins
 from msgspec.structs import asdict, replace
@@ -14,6 +14,7 @@ from msgspec.structs import asdict, replace
 from engine import config as configuration
 from engine.config import Config
 from engine.errors import UsageError
+from engine.executors.base import Executor
 from engine.executors.local import LocalExecutor, LocalExecutorConfig
 from engine.executors.zygote import Zygote
 from engine.flow.decorators.environment import Environment
@@ -30,6 +31,7 @@ from engine.runtime.code import code_of
 from engine.runtime.inclusion import PARAMETERS_STEP, save_parameters
 from engine.runtime.options import RunOptions, RunSettings
 from engine.runtime.origin import Origin, find_origin
+from engine.runtime.places import executor_of, remote_part
 from engine.runtime.recorder import Recorder, run_recorded
 from engine.runtime.result import FinishedRun
 from engine.runtime.stores import Stores
@@ -54,6 +56,10 @@ from engine.stores.manifest import Entry, Manifest
 from engine.stores.metadata.tags import merged_tags
 from engine.stores.threads import in_thread
 from engine.worker.loader import adopt_main, refuse_while_loading
+
+if TYPE_CHECKING:
+    from engine.runtime.remote import RemoteRun
+    from engine.runtime.shipping import Beside
 
 
 class _Folder(Struct, frozen=True):
@@ -97,6 +103,7 @@ class Run:
         self._created_us = next_run_us(clocks.wall(), known)
         self._clock = clocks.steady(self._created_us)
         self._end: TaskDone | None = None
+        self._remote: RemoteRun | None = None
         self._note: str | None = None
 
     async def execute(self, observers: tuple[Observer, ...], zygote: Zygote | None) -> FinishedRun:
@@ -104,13 +111,17 @@ class Run:
         executor: LocalExecutor | None = None
         origin: Origin | None = None
         try:
-            async with AsyncExitStack() as gate:
+            async with AsyncExitStack() as remote, AsyncExitStack() as gate:
                 # Until the lease tells of this run, no blob of the run to go on from may go.
                 runs = str(self._stores.layout.root / "runs")
                 await gate.enter_async_context(entered(runs))
                 origin = await self._find_origin()
                 # Before there is a run: a file that cannot be included leaves none behind.
                 parameters = origin.parameters if origin else await self._save_parameters()
+                parts = self._options, self._config, self._stores, self._decorators
+                before = origin.run_id if origin else None
+                part = remote_part(self._flow, *parts, before)
+                self._remote = await remote.enter_async_context(part)
                 zygote = zygote or self._spawn()
                 executor = LocalExecutor(zygote, LocalExecutorConfig(clock=self._clock))
                 with ExitStack() as stack:
@@ -173,6 +184,8 @@ class Run:
         created_us = self._created_us
         run_id = new_run_id(created_us // 1000, int.from_bytes(os.urandom(4), "big"))
         layout.create_run(flow, run_id)
+        if self._stores.replica is not None:
+            self._stores.replica.mark_unshipped(flow, run_id)
         lease = Lease.acquire(
             str(layout.lock(flow, run_id)), run=f"{flow}/{run_id}", since_us=created_us
         )
@@ -220,39 +233,48 @@ class Run:
         self,
         folder: _Folder,
         began: RunBeganRecord,
-        executor: LocalExecutor,
+        local: LocalExecutor,
         origin: Origin | None,
         observers: Sequence[Observer],
     ) -> RunDone:
-        async with self._beside(folder, began, origin) as (broker, beside):
-            return await self._driven(
-                folder, began, executor, origin, (*beside, *observers), broker=broker
-            )
+        async with (
+            self._beside(folder, began, origin) as beside,
+            executor_of(local, self._remote, beside, folder.run_id, folder.journal) as executor,
+        ):
+            broker = beside.broker if beside else None
+            observers = (beside.observe, *observers) if beside else observers
+            return await self._driven(folder, began, executor, origin, observers, broker=broker)
 
     @asynccontextmanager
     async def _beside(
         self, folder: _Folder, began: RunBeganRecord, origin: Origin | None
-    ) -> AsyncIterator[tuple[str | None, Sequence[Observer]]]:
+    ) -> AsyncIterator["Beside | None"]:
         """What a datastore in an object store needs beside the driver."""
         if self._stores.replica is None:
-            yield None, ()
+            yield None
             return
-        from engine.runtime.shipping import shipped  # noqa: PLC0415  # most runs are local
+        from engine.runtime.shipping import Freight, shipped  # noqa: PLC0415  # most runs are local
         from engine.stores.remote.shipper import Growing  # noqa: PLC0415
 
         layout = self._stores.layout
         journal = Growing(str(layout.journal(began.flow, began.run_id)), lambda: folder.journal.end)
         log = Growing(str(layout.log(began.flow, began.run_id)), lambda: folder.log.end)
         record = replace(record_of(began), pid=os.getpid())
-        origins = origin.run_ids if origin else ()
-        async with shipped(self._stores.replica, record, journal, log, origins) as beside:
-            yield beside.broker, (beside.observe,)
+        freight = Freight(
+            record,
+            journal,
+            log,
+            origins=origin.run_ids if origin else (),
+            is_sure=origin is None or origin.is_settled,
+        )
+        async with shipped(self._stores.replica, freight) as beside:
+            yield beside
 
     async def _driven(
         self,
         folder: _Folder,
         began: RunBeganRecord,
-        executor: LocalExecutor,
+        executor: Executor,
         origin: Origin | None,
         observers: Sequence[Observer],
         *,
@@ -303,11 +325,19 @@ class Run:
             username=began.user,
             tags=began.tags,
             environments=_environments(self._decorators),
-            resources=_resources(self._decorators),
+            resources=self._resources(),
+            more_memory=self._remote.more_memory if self._remote else None,
             durability=self._stores.blobs.durability,
             verify=self._stores.blobs.verification,
             broker=broker,
         )
+
+    def _resources(self) -> dict[str, dict[str, object]]:
+        """What each step needs, for whichever executor runs it."""
+        found = _resources(self._decorators)
+        for step, needs in (self._remote.needs if self._remote else {}).items():
+            found[step] = {**found.get(step, {}), "batch": needs}
+        return found
 
     async def _put_blob(self, data: bytes | bytearray) -> str:
         digest, _ = await asyncio.to_thread(self._stores.blobs.write, [data])

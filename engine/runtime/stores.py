@@ -37,25 +37,17 @@ class Stores(Struct, frozen=True):
         if self.replica is not None:
             await self.replica.pulling.runs(flow)
 
-    async def settle(self, flow: str, run_id: str) -> None:
+    async def settle(self, flow: str, run_id: str) -> bool:
         """Make sure that all of a run that nobody drives is here, and where the datastore is.
+
+        Returns:
+            Whether all that its journal names is sure to be there.
 
         Raises:
             NotFoundError: there is no such run.
             StoreError: the object store does not answer.
         """
-        if self.replica is not None:
-            from engine.stores.remote.settling import settle  # noqa: PLC0415  # most runs are local
-
-            await settle(self.replica, flow, run_id)
-
-    def has(self, digest: str) -> bool:
-        """Whether a blob is there, as far as can be told without asking for it.
-
-        A journal in an object store names no blob that is not there; what a run that is kept
-        names is not removed.
-        """
-        return self.replica is not None or self.blobs.exists(digest)
+        return self.replica is None or await self.replica.settle(flow, run_id)
 
     async def aclose(self) -> None:
         await self.metadata.aclose()

@@ -244,12 +244,11 @@ class Driver:
     def _commit(self, ended: Ended, manifest: bytes, head: Outline) -> Sequence[Command]:
         task, attempt = ended.task, ended.attempt
         times = ended.started_us, ended.ended_us
-        record = SucceededRecord(
-            self._ledger.now_us(), task, attempt, *times, manifest, ended.reused
-        )
+        reused = ended.reused or head.run_id != self._parts.began.run_id
+        record = SucceededRecord(self._ledger.now_us(), task, attempt, *times, manifest, reused)
         result = self._ledger.record(record)
         if self._parts.memo is not None:
-            self._parts.memo.note(result, head.run_id, is_reused=ended.reused)
+            self._parts.memo.note(result, head.run_id, is_reused=reused)
         commands = self._scheduler.handle(TaskSucceeded(task, attempt, head.transition, result))
         self._ledger.emit(
             TaskDone(
@@ -259,7 +258,7 @@ class Driver:
                 transition=head.transition,
                 result=result,
                 result_size=len(manifest),
-                reused=ended.reused,
+                reused=reused,
                 caught=head.caught,
             )
         )
@@ -269,6 +268,7 @@ class Driver:
         task, attempt = ended.task, ended.attempt
         times = ended.started_us, ended.ended_us
         self._ledger.record(FailedRecord(self._ledger.now_us(), task, attempt, *times, failure))
+        self._parts.jobs.note(task, failure.code)
         commands = self._scheduler.handle(
             TaskFailed(task, attempt, failure.summary, failure.retryable)
         )
@@ -285,9 +285,8 @@ class Driver:
         except StoreError as error:
             return Failure.from_error(error)
         task = ended.task
-        mine = self._parts.began.run_id, ended.attempt
         is_mine = (head.step, head.task_id) == (task.step, task.task_id)
-        if not (is_mine and (ended.reused or (head.run_id, head.attempt) == mine)):
+        if not is_mine or not (ended.reused or _is_of_run(head, ended, self._parts.began)):
             return Failure(TaskFailedError.code, "the worker reported another task's result")
         objection = self._scheduler.objection(task.step, head.transition)
         if objection is not None:
@@ -393,3 +392,10 @@ class Driver:
 
 def _lost(error: Exception) -> ExecutorLost:
     return ExecutorLost(f"the executor failed: {type(error).__name__}: {error}")
+
+
+def _is_of_run(head: Outline, ended: Ended, began: RunBeganRecord) -> bool:
+    """Whether this attempt, or one that was given up, has made a manifest; or a job that the run
+    which this one goes on from had left in flight."""
+    is_own = head.run_id == began.run_id and head.attempt <= ended.attempt
+    return is_own or (began.origin_run_id is not None and head.run_id == began.origin_run_id)

@@ -12,7 +12,7 @@ import msgpack
 from msgspec import Struct, field
 
 from engine.errors import InvariantError
-from engine.executors.base import Job
+from engine.executors.base import OUT_OF_MEMORY, Job
 from engine.flow.graph import Graph
 from engine.ids import TaskKey
 from engine.scheduler.commands import Launch
@@ -45,6 +45,8 @@ class RunFacts(Struct, frozen=True):
     """What every task of a run is told. `parameters` is the packed manifest of the parameters.
 
     `environments` (variables) and `resources` are by step; a step without any may be absent.
+    `more_memory` takes a step, its resources, and how often an attempt at the task has run out of
+    memory; it gives the resources of the next attempt.
     """
 
     flow: str
@@ -56,6 +58,7 @@ class RunFacts(Struct, frozen=True):
     tags: tuple[str, ...] = ()
     environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     resources: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    more_memory: Callable[[str, Mapping[str, object], int], Mapping[str, object]] | None = None
     durability: str = "process"
     verify: str = "identity"
     broker: str | None = None
@@ -88,6 +91,7 @@ class JobFactory:
         self._parents: dict[ResultRef, InputRef] = {}
         self._items: dict[ResultRef, _Items] = {}
         self._bundles: dict[ResultRef, str] = {}
+        self._out_of_memory: dict[TaskKey, int] = {}
 
     def name(self, task: TaskKey, attempt: int) -> str:
         """Name an attempt; unique among the attempts of all runs."""
@@ -130,8 +134,21 @@ class JobFactory:
             name=self.name(task, launch.attempt),
             spec=spec.pack(),
             deadline_s=None if node.timeout_s is None else node.timeout_s + GRACE_S,
-            resources=facts.resources.get(task.step, {}),
+            # What only commits a failure that was caught needs no machine of its own.
+            resources={} if launch.fallback is not None else self._resources(task),
         )
+
+    def note(self, task: TaskKey, code: str) -> None:
+        """Take note of an attempt that failed: one for want of memory may get more next time."""
+        if code == OUT_OF_MEMORY and self._facts.more_memory is not None:
+            self._out_of_memory[task] = self._out_of_memory.get(task, 0) + 1
+
+    def _resources(self, task: TaskKey) -> Mapping[str, object]:
+        found = self._facts.resources.get(task.step, {})
+        times = self._out_of_memory.get(task, 0)
+        if times and self._facts.more_memory is not None:
+            return self._facts.more_memory(task.step, found, times)
+        return found
 
     async def _inputs(self, launch: Launch) -> tuple[list[InputRef], str | None]:
         """Gather the parents, into the spec if they are few and small, else into a blob."""

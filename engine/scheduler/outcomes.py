@@ -53,6 +53,8 @@ def read_report(ended: JobEnded) -> Report:
 
 def failure_of(exit: Exit) -> Failure:
     """Say in words how a process ended that reported nothing."""
+    if exit.failure is not None:
+        return exit.failure
     match exit.kind:
         case ExitKind.TIMED_OUT:
             message, hint = "ran longer than its @timeout and was killed", ""

@@ -197,11 +197,9 @@ class BlobDirectory:
         verify: str = "identity",
         fetch: Callable[[str], None] | None = None,
     ) -> None:
-        self.root = root
-        self._fetch = fetch
+        self.root, self._fetch = root, fetch
         self._temporary = os.path.join(root, "tmp")
-        self.durability = durability
-        self.verification = verify
+        self.durability, self.verification = durability, verify
         self._power = durability == "power"
         self._always = verify == "always"
         self._verified: dict[str, FileIdentity] = {}
@@ -422,10 +420,8 @@ class BlobDirectory:
     @contextmanager
     def _open(self, digest: str) -> Iterator[int]:
         path = self.path(digest)
-        if self._fetch is not None and not os.path.exists(path):
-            self._fetch(digest)
         try:
-            fd = os.open(path, _OPEN_READ)
+            fd = self._open_fd(digest, path)
         except FileNotFoundError as error:
             raise BlobNotFoundError(digest) from error
         except OSError as error:
@@ -436,6 +432,13 @@ class BlobDirectory:
             raise access_error(error, path, "read") from error
         finally:
             os.close(fd)
+
+    def _open_fd(self, digest: str, path: str) -> int:
+        with suppress(FileNotFoundError):
+            return os.open(path, _OPEN_READ)
+        if self._fetch is not None:
+            self._fetch(digest)
+        return os.open(path, _OPEN_READ)
 
     def _read_checked(self, fd: int, digest: str) -> bytearray:
         size = os.fstat(fd).st_size

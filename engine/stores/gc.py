@@ -188,8 +188,16 @@ def delete_run(layout: Layout, run: RunName) -> None:
         raise access_error(error, str(folder), "delete") from error
 
 
-def digests_of(layout: Layout, run: RunName, manifests_in: ManifestsIn) -> set[bytes]:
+def digests_of(
+    layout: Layout, run: RunName, manifests_in: ManifestsIn, *, behind: int = 0
+) -> set[bytes]:
     """The digests of all blobs that a run's journal refers to, each as 32 bytes.
+
+    Args:
+        layout: the datastore.
+        run: the run.
+        manifests_in: see there.
+        behind: only those of frames that end behind this offset.
 
     Raises:
         NotFoundError: it has no journal.
@@ -199,7 +207,7 @@ def digests_of(layout: Layout, run: RunName, manifests_in: ManifestsIn) -> set[b
     found: set[bytes] = set()
     with JournalReader(str(layout.journal(run.flow, run.run_id))) as journal:
         for _, payload in journal.scan():
-            for packed in manifests_in(payload):
+            for packed in manifests_in(payload) if journal.position > behind else ():
                 manifest = Manifest.unpack(packed)
                 for entry in manifest.artifacts.values():
                     _add(entry, directory, found)

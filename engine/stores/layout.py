@@ -71,9 +71,13 @@ class Layout(Struct, frozen=True):
     def lock(self, flow: str, run_id: str) -> Path:
         return self.run(flow, run_id) / "lock"
 
-    def unshipped(self, flow: str, run_id: str) -> Path:
-        """There while some of a run may be nowhere but here; see stores/remote/settling.py."""
-        return self.run(flow, run_id) / "unshipped"
+    def listed(self, flow: str, run_id: str) -> Path:
+        """A file that tells of a run driven here that an object store has it on its list."""
+        return self.run(flow, run_id) / "listed"
+
+    def indexed(self, flow: str, run_id: str) -> Path:
+        """A file that says how many bytes of a pulled journal the list of tasks knows."""
+        return self.run(flow, run_id) / "indexed"
 
     def create_run(self, flow: str, run_id: str) -> Path:
         """Make the directory of a run; it may be there.

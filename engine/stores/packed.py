@@ -7,10 +7,13 @@ All little-endian. A foreach over 100,000 items is one blob, and each child read
 import struct
 from collections.abc import Iterator, Sequence
 
+from msgspec import Struct
+
 from engine.errors import StoreError
 
 MAGIC = b"AFL1"
 _HEAD = struct.Struct("<4sI")
+HEAD_BYTES = _HEAD.size
 
 
 def pack_list(items: Sequence[bytes]) -> bytes:
@@ -81,3 +84,38 @@ class PackedList(Sequence[bytes]):
 
     def __iter__(self) -> Iterator[bytes]:
         return (self[i] for i in range(self._count))
+
+
+class PackedSpan(Struct, frozen=True):
+    """Bytes start <= i < end of a packed list that is somewhere else."""
+
+    start: int
+    end: int
+
+
+class ItemSpan(Struct, frozen=True):
+    """Where one item's offsets lie, and with them the item: for who reads a list in parts."""
+
+    offsets: PackedSpan
+    body: int
+
+    def item(self, offsets: bytes) -> PackedSpan:
+        """Where the item lies, by the bytes at `self.offsets`."""
+        start, stop = struct.unpack("<QQ", offsets)
+        return PackedSpan(self.body + start, self.body + stop)
+
+
+def span_of(head: bytes, index: int) -> ItemSpan:
+    """Find an item by the first HEAD_BYTES of a list.
+
+    Raises:
+        IndexError: there is no such item.
+        StoreError: it is no packed list.
+    """
+    if len(head) < HEAD_BYTES or not head.startswith(MAGIC):
+        raise StoreError("a packed list does not begin as one")
+    _, count = _HEAD.unpack_from(head)
+    if not 0 <= index < count:
+        raise IndexError(index)
+    at = HEAD_BYTES + 8 * index
+    return ItemSpan(PackedSpan(at, at + 16), HEAD_BYTES + 8 * (count + 1))

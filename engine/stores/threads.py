@@ -16,3 +16,18 @@ async def in_thread(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwar
     import asyncio  # noqa: PLC0415  # a running loop has imported it already
 
     return await asyncio.to_thread(function, *args, **kwargs)
+
+
+async def to_its_end(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """As `in_thread`; who is cancelled meanwhile waits for the thread first.
+
+    For a thread that writes to a descriptor: closed under it, that would soon be another file's.
+    """
+    import asyncio  # noqa: PLC0415  # as there
+
+    working = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait([working])
+        raise

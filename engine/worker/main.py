@@ -32,7 +32,7 @@ _ROOT = str(Path(__file__).parents[2])
 # -P: a file of the user's directory must not stand for a module of ours. The package may lie
 # outside of the interpreter's own path, in a checkout.
 _START = (
-    f"import sys; sys.path.append({_ROOT!r}); from engine.worker.main import main; "
+    f"import sys; sys.path.insert(0, {_ROOT!r}); from engine.worker.main import main; "
     "main(sys.argv[1:])"
 )
 

@@ -49,6 +49,9 @@ def test_the_help_page_imports_nothing_heavy_and_no_verb(datastore: Path) -> Non
         "engine.config",
         "engine.crashpoints",
         "engine.errors",
+        "engine.errors.base",
+        "engine.errors.failure",
+        "engine.errors.stores",
         "engine.settings",
     }
 

@@ -25,7 +25,6 @@ def test_every_event_is_a_line_of_json_and_the_last_is_the_result() -> None:
         "flow": "Fan",
         "run_id": "R1",
         "origin_run_id": None,
-        "note": None,
     }
     assert lines[2] == {
         "schema": "aflow/run/1",

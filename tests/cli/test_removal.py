@@ -116,7 +116,7 @@ def test_gc_keeps_what_is_tagged_and_what_is_young(aflow: Call) -> None:
         (["delete", "R9", "--yes"], 5, "there is no run 'R9'"),
         (["delete", "--yes"], 2, "missing argument"),
         (["du", "R9"], 5, "there is no run 'R9'"),
-        (["du", "--datastore", "s3://b"], 3, "is not a local directory"),
+        (["du", "--datastore", "s3://b"], 3, "is no place in S3"),
     ],
 )
 @pytest.mark.usefixtures("three")

@@ -1,12 +1,22 @@
 """What goes over the wire to S3: what is asked for in the settings, and checksums."""
 
 import base64
+import errno
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
+from engine.aws.sessions import AwsSession
 from engine.config import Config
-from engine.errors import StoreDeniedError
+from engine.errors import StoreDeniedError, StoreUnavailableError
+from engine.stores.base import Buffer
+from engine.stores.s3 import requests as ask
+from engine.stores.s3.parts import PartSender
+from engine.stores.s3.place import S3Place
+from engine.stores.s3.rust import RustSender
+from engine.stores.s3.sdk import SdkSender
 from engine.stores.s3.store import open_s3
 from engine.testing.fault_proxy import Faults, fault_proxy
 from engine.testing.servers import ServerAddress
@@ -69,3 +79,74 @@ async def test_encryption_and_who_pays_are_said_with_each_request(
     for head in (put, get):
         assert "x-amz-request-payer: requester\r\n" in head
         assert "/eu-west-3/s3/aws4_request" in head
+
+
+@asynccontextmanager
+async def bare_sender(
+    url: str, config: Config, session: type[AwsSession] = AwsSession
+) -> AsyncIterator[ask.Sender]:
+    """One that tries once."""
+    place, aws = S3Place.parse(url), session(config)
+    sdk = SdkSender(place, aws, config)
+    try:
+        yield RustSender(place, aws, config, PartSender(place, aws, config, sdk))
+    finally:
+        await aws.aclose()
+
+
+async def test_a_part_is_signed_with_its_checksum_and_not_hashed_again(
+    s3_url: str, seaweedfs: ServerAddress
+) -> None:
+    body = bytes(5 << 20)
+    checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
+    faults = Faults(0.0)
+    async with fault_proxy(seaweedfs.endpoint_url, faults) as url:
+        config = Config(s3_endpoint_url=url, s3_requester_pays=True)
+        async with bare_sender(s3_url, config) as sender:
+            upload_id = await sender.send(ask.BeginUpload(key="k", writer="w"))
+            part = ask.PutPart(key="k", upload_id=upload_id, number=1, body=body)
+            assert (await sender.send(part)).endswith(f" {checksum}")
+            await sender.send(ask.AbortUpload(key="k", upload_id=upload_id))
+    head = faults.heads[1]
+    assert head.startswith("put ")
+    assert "x-amz-algorithm=aws4-hmac-sha256" in head
+    assert "host%3bx-amz-checksum-sha256%3bx-amz-request-payer&" in head
+    assert f"x-amz-checksum-sha256: {checksum.lower()}\r\n" in head
+    assert "x-amz-content-sha256" not in head
+    assert f"content-length: {len(body)}\r\n" in head
+
+
+async def test_a_part_that_changes_after_it_was_hashed_is_refused(
+    s3_url: str, seaweedfs: ServerAddress
+) -> None:
+    body = bytearray(b"as it was")
+
+    class Changing(AwsSession):
+        async def client(self, service: str) -> object:  # asked for between hashing and sending
+            body[0] += 1
+            return await super().client(service)
+
+    async with bare_sender(s3_url, Config(), Changing) as sender:
+        upload_id = await sender.send(ask.BeginUpload(key="k", writer="w"))
+        part = ask.PutPart(key="k", upload_id=upload_id, number=1, body=body)
+        with pytest.raises(StoreUnavailableError, match="BadDigest"):
+            await sender.send(part)
+        await sender.send(ask.AbortUpload(key="k", upload_id=upload_id))
+
+
+@CLIENTS
+async def test_an_error_of_who_takes_the_bytes_is_no_failure_of_s3(
+    client: str, s3_url: str, seaweedfs: ServerAddress
+) -> None:
+    async def full(at: int, body: Buffer) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    faults = Faults(0.0)
+    async with fault_proxy(seaweedfs.endpoint_url, faults) as url:
+        store = open_s3(s3_url, Config(s3_client=client, s3_endpoint_url=url))
+        await store.put("k", (bytes(3 << 20),))
+        with pytest.raises(OSError, match="no space") as caught:
+            await store._sender.send(ask.Get(key="k", start=0, length=3 << 20, sink=full))
+        await store.aclose()
+    assert caught.value.errno == errno.ENOSPC
+    assert len(faults.heads) == 2

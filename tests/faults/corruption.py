@@ -107,7 +107,8 @@ class Place:
         done = subprocess.run(
             [*COMMAND, *words],
             cwd=self.folder,
-            env={**kept, "PYTHONPATH": str(ROOT), "AFLOW_DATASTORE": str(self.store)},
+            env={**kept, "AFLOW_PACKAGE_SUFFIXES": "none", "PYTHONPATH": str(ROOT)}
+            | {"AFLOW_DATASTORE": str(self.store)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

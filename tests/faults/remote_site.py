@@ -83,7 +83,7 @@ class RemoteSite(Site):
         for run in self.runs():
             names = set(os.listdir(layout.run("Nested", run.run_id)))
             # One that was killed before its first frame has nothing to ship.
-            known = {"journal", "log", "lock"} if run.began else names
+            known = {"journal", "log", "lock", "listed", "indexed"} if run.began else names
             if strangers := names - known:
                 yield f"{strangers} were left in run {run.run_id}"
         if problem := self.check():

@@ -45,6 +45,8 @@ READING = (
     ["du", "Fan"],
     ["gc", "--dry-run"],
     ["delete", "R1", "--dry-run"],
+    ["package", "info", "R1"],
+    ["package", "list", "R1"],
     ["doctor"],
     ["config", "show"],
 )

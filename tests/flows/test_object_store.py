@@ -149,6 +149,8 @@ def test_r01_a_killed_driver_loses_nothing_that_its_machine_still_has(
             assert process.poll() is None
         process.send_signal(signal.SIGKILL)
     assert "interrupted" in here.done("list").out
+    assert "all is well" in here.done("fsck").out
+    assert "all is well" in machine("there").done("fsck").out
     assert "1 tasks done, 6 reused" in here.done("resume", "sums.py").err
 
 
@@ -295,3 +297,11 @@ def test_a_run_that_another_machine_drives_is_followed_to_its_exit_code(
         assert following.stdout.readline() == "went on\n"
         assert "asked to" in following.stdout.read()
     assert (following.returncode, run.wait(30)) == (1, 1)
+
+
+def test_doctor_tells_whether_s3_can_be_used(machine: Callable[[str], Machine]) -> None:
+    here = machine("here")
+    assert "can be written" in here.done("doctor").out
+    wrong = here.aflow("doctor", AWS_SECRET_ACCESS_KEY="wrong")
+    assert wrong.code == 3
+    assert "SignatureDoesNotMatch" in wrong.out

@@ -2,15 +2,19 @@
 
 import ast
 import math
+import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 
-from benchmarks import report, svg
+from benchmarks import report, s3_report, svg
 from benchmarks.lab import BenchError, Lab, run
+from benchmarks.memory import TreeWatcher
+from benchmarks.page import with_section
 from benchmarks.rows import Figure, Row
+from benchmarks.s3_report import Case, Load
 from benchmarks.workloads import chain_source
 
 
@@ -105,3 +109,69 @@ def test_lines_are_well_formed_and_escaped() -> None:
     text = svg.lines("a < b", ("x", "y"), [("aflow", [(10, 1.0), (1000, 2.0)])])
     drawing = ET.fromstring(text)
     assert len(list(drawing.iter("{http://www.w3.org/2000/svg}circle"))) == 2
+
+
+def test_memory_of_a_tree_is_the_sum_of_its_processes() -> None:
+    script = (
+        "import os, sys, time\n"
+        "sys.stdin.readline()\n"
+        "if os.fork() == 0:\n"
+        "    held = bytearray(90_000_000); time.sleep(0.3); os._exit(0)\n"
+        "held = bytearray(60_000_000); os.wait()"
+    )
+    peaks = []
+    for counts_root in (True, False):
+        process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE)
+        watcher = TreeWatcher(process.pid, counts_root=counts_root)
+        watcher.start()
+        process.communicate(b"go\n")
+        watcher.join()
+        peaks.append(watcher.peak_bytes)
+    assert peaks[0] >= 150_000_000 > peaks[1] >= 90_000_000
+
+
+def test_a_command_writes_its_section_and_keeps_the_others() -> None:
+    page = with_section(with_section("", "s3", "## S3\n"), "flows", "# Performance\n\ntext")
+    assert page.index("# Performance") < page.index("## S3")
+    again = with_section(page, "flows", "# Performance\n\nother")
+    assert again == page.replace("text", "other")
+    assert with_section(again, "s3", "## S3") == again
+
+
+def test_text_outside_of_all_sections_is_not_dropped_in_silence() -> None:
+    with pytest.raises(ValueError, match="in no section"):
+        with_section("by hand", "s3", "## S3")
+
+
+def s3_cases(**walls: tuple[float, float]) -> list[Case]:
+    load = Load("10 x 1 KB", 10, 1000, is_small=True)
+    return [
+        Case(load, "up", client, number, wall_s, 0.5, 3 << 20)
+        for client, times in walls.items()
+        for number, wall_s in enumerate(times)
+    ]
+
+
+def test_a_ratio_is_of_one_round_and_cpu_is_by_bytes_and_by_blobs() -> None:
+    lines = s3_report.lines_of(s3_cases(aflow=(1.0, 4.0), peer=(2.0, 4.0)))
+    assert s3_report.table(lines).splitlines()[2:] == [
+        "| 10 x 1 KB | up | **aflow** | 2.5 [1, 4] |  | 50,000 | 50 | 3 |",
+        "| 10 x 1 KB | up | peer | 3 [2, 4] | 1.5 [1, 2] | 50,000 | 50 | 3 |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("peer_s", "metaflow_s", "told"),
+    [(0.91, 5.0, ["met", "met"]), (0.9, 4.9, ["**not met**", "**not met**"])],
+)
+def test_the_targets_of_s3_are_the_fastest_other_and_metaflow(
+    peer_s: float, metaflow_s: float, told: list[str]
+) -> None:
+    walls = {"aflow": (1.0, 1.0), "peer": (peer_s, peer_s), "Metaflow": (metaflow_s, metaflow_s)}
+    found = s3_report.verdicts(s3_report.lines_of(s3_cases(**walls)))
+    assert [line.partition(": ")[2].split(",")[0] for line in found] == told
+
+
+def test_a_target_is_not_judged_without_both_sides() -> None:
+    assert s3_report.verdicts(s3_report.lines_of(s3_cases(aflow=(1.0, 1.0)))) == []
+    assert s3_report.verdicts(s3_report.lines_of(s3_cases(peer=(1.0, 1.0)))) == []

@@ -140,6 +140,12 @@ def test_a_flow_file_asks_for_an_extra_in_its_first_lines(clone: Clone) -> None:
     assert clone.installed == ["clone[examples]"]
 
 
+def test_dev_asks_for_its_extra_and_no_other_verb_does(clone: Clone) -> None:
+    clone.aflow("run", "dev")
+    clone.aflow("dev", "up")
+    assert clone.installed == ["clone", "clone[dev]"]
+
+
 def test_an_extra_stays_when_another_is_asked_for(clone: Clone) -> None:
     for name in ("examples", "arrow"):
         (clone.cwd / "flow.py").write_text(f"# aflow: extra={name}\n")

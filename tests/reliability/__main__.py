@@ -35,6 +35,7 @@ CAMPAIGNS = (
     ("R-06", "tests.faults.remote_faults"),
     ("R-07", "tests.faults.corruption"),
     ("R-08", "tests.faults.disk_faults"),
+    ("R-11", "tests.faults.batch_news", "--examples", "10000"),
     ("R-17", "tests.sim.width"),
     ("R-18", "tests.faults.storms"),
     ("R-21", "tests.faults.loop_lag"),

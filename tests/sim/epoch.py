@@ -119,6 +119,7 @@ class EpochRun:
         demand(asyncio.all_tasks() == {asyncio.current_task()}, "a task was left on the loop")
         await judge_metadata(self._lived, self._metadata, self.run_id)
         self._lived.metadata_failures = self._metadata.failures
+        self._lived.is_metadata_down = self._metadata.is_down
         return ending_of(self._lived, was_cancelled=self._caller.cancelled())
 
     async def _drive(self, driver: Any) -> None:  # Any: of one of several casts
@@ -208,6 +209,7 @@ class EpochRun:
         self._lived.logs += 1
         if self._lived.logs == self._epoch.faults.log_full_at:
             raise StoreUnavailableError("no space is left for the log")
+        self._lived.lines_kept += len(lines)
 
     def _on_stray(self, loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
         if not self._life.is_over and not self._is_stopped:

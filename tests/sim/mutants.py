@@ -127,8 +127,8 @@ MUTANTS = (
         "what the run before the last one did is forgotten",
         (
             "memo",
-            "enumerate(chain([journal], older), start=1)",
-            "enumerate([journal], start=1)",
+            "self._read(chain([journal], older))",
+            "self._read([journal])",
         ),
     ),
     mutant(
@@ -156,7 +156,7 @@ MUTANTS = (
         "the result of another task is committed",
         (
             "driver",
-            "if not ended.reused and (head.run_id, head.step, head.task_id, head.attempt) != mine:",
+            "if not (is_mine and (ended.reused or (head.run_id, head.attempt) == mine)):",
             "if False:",
         ),
     ),
@@ -207,7 +207,7 @@ MUTANTS = (
     ),
     mutant(
         "the end of a run is told and not journaled",
-        ("driver", "self._ledger.record(done_record(done))", "pass"),
+        ("driver", "self._ledger.record(done_record(done, self._parts.seal()))", "pass"),
     ),
     mutant(
         "a broken run has no end",

@@ -38,6 +38,7 @@ VALUES: Mapping[str, st.SearchStrategy[object]] = {
     "verify": st.sampled_from(["changed", "always"]),
     "package_suffixes": st.sampled_from([".py", ".py,.sql", "none"]),
     "cache_dir": st.sampled_from(["/c1", "/c2"]),
+    "cache_max_mib": st.integers(1, 10**6),
     "user": st.sampled_from(["ada", "bob"]),
     "color": st.sampled_from(["auto", "always", "never"]),
     "log_level": st.sampled_from(["debug", "info", "warning", "error"]),
@@ -55,6 +56,13 @@ VALUES: Mapping[str, st.SearchStrategy[object]] = {
     "s3_concurrency": st.integers(1, 1000),
     "s3_memory_mib": st.integers(16, 10_000),
     "s3_deadline_s": st.integers(1, 10_000),
+    "batch_queue": st.sampled_from(["small", "large"]),
+    "batch_image": st.sampled_from(["python:3.11", "registry.example.org/team/image:4"]),
+    "batch_job_role": st.sampled_from(["arn:aws:iam::1:role/job"]),
+    "batch_execution_role": st.sampled_from(["arn:aws:iam::1:role/pull"]),
+    "batch_endpoint_url": st.sampled_from(["http://127.0.0.1:5000"]),
+    "batch_region": st.sampled_from(["eu-west-1", "us-east-1"]),
+    "batch_array_max": st.integers(1, 10_000),
 }
 layers = st.lists(
     st.fixed_dictionaries({}, optional=dict(VALUES)).map(dict), min_size=1, max_size=6
@@ -98,7 +106,7 @@ def test_the_strongest_layer_that_has_a_key_gives_its_value(
 @settings(deadline=None)
 @given(layers)
 def test_a_layer_below_changes_nothing_that_is_set_above(values: list[dict[str, object]]) -> None:
-    unset = {"s3_endpoint_url": "http://m", "s3_proxy": "http://m"}
+    unset = dict.fromkeys(("s3_endpoint_url", "s3_proxy", "batch_endpoint_url"), "http://m")
     given = {k: getattr(Config(), k) for k in SETTINGS}
     all_set = Layer("top", {k: unset.get(k, "/m") if v is None else v for k, v in given.items()})
 

@@ -1,6 +1,6 @@
 """Run ids sort by time, and follow each other although the clock does not."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.ids import CLOCK_AHEAD_MAX_MS, new_run_id, next_run_us, run_id_ms
@@ -27,6 +27,7 @@ def test_a_name_that_is_no_run_id_of_ours_tells_none() -> None:
 
 
 @given(st.lists(st.integers(-CLOCK_AHEAD_MAX_MS, CLOCK_AHEAD_MAX_MS), max_size=20), st.integers())
+@example([CLOCK_AHEAD_MAX_MS, 0, 1 - CLOCK_AHEAD_MAX_MS], 0)
 def test_a_run_follows_all_that_are_there_however_the_clock_was_set(
     clocks_ms: list[int], entropy: int
 ) -> None:

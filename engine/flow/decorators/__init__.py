@@ -1,16 +1,25 @@
 """Step decorators: frozen values, one file each. `specs.py` reads them from `--with`."""
 
 from engine.flow.decorators.base import StepDecorator, StepMark
+from engine.flow.decorators.batch import Batch, batch
 from engine.flow.decorators.catch import Catch, catch
 from engine.flow.decorators.environment import Environment, environment
 from engine.flow.decorators.resources import Resources, resources
 from engine.flow.decorators.retry import Retry, retry
 from engine.flow.decorators.timeout import Timeout, timeout
 
-BUILT_IN: tuple[type[StepDecorator], ...] = (Catch, Environment, Resources, Retry, Timeout)
+BUILT_IN: tuple[type[StepDecorator], ...] = (
+    Batch,
+    Catch,
+    Environment,
+    Resources,
+    Retry,
+    Timeout,
+)
 
 __all__ = [
     "BUILT_IN",
+    "Batch",
     "Catch",
     "Environment",
     "Resources",
@@ -18,6 +27,7 @@ __all__ = [
     "StepDecorator",
     "StepMark",
     "Timeout",
+    "batch",
     "catch",
     "environment",
     "resources",

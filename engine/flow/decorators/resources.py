@@ -15,6 +15,13 @@ Size = int | str
 """MiB, or a number with its unit: "512M", "16G", "1.5T" (powers of 1024)."""
 
 
+def mib_of(size: Size | None) -> Size | None:
+    """The MiB of a number with its unit, rounded up: less may not do; else what was given."""
+    if isinstance(size, str) and (match := _SIZE.match(size.strip())):
+        return -int(-(float(match[1]) * _MIB[match[2].upper()]) // 1)
+    return size
+
+
 class Resources(StepDecorator, frozen=True):
     """Hints to an executor that chooses or limits machines; a local task shares its own.
 
@@ -33,10 +40,7 @@ class Resources(StepDecorator, frozen=True):
             self._refuse("cpu", self.cpu, "must be above 0")
         self._number("gpu", whole=True)
         for field in ("memory", "disk", "shared_memory"):
-            size = getattr(self, field)
-            if isinstance(size, str) and (match := _SIZE.match(size.strip())):
-                mib = float(match[1]) * _MIB[match[2].upper()]
-                force_setattr(self, field, -int(-mib // 1))  # rounded up: less may not do
+            force_setattr(self, field, mib_of(getattr(self, field)))
             self._number(field, at_least=1, whole=True)
 
 

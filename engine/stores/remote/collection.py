@@ -1,43 +1,35 @@
 """Removes from an object store what nobody needs. What gc.py says of a directory holds here, too.
 
-The lock on a directory is the object `gate` here, and the lease of a run its object under
-`status/`. A run puts its object and then looks for the gate; a collection puts the gate and then
-looks for objects. So of two that begin at once at least one sees the other: the run waits, or the
-collection ends. Who is alive is told by the store's clock alone; a driver that was silent for so
-long that it is taken for dead, and is not, finds its journal fenced.
+The lock on a directory is an object under `gates/` here, one for each collection, and the lease of
+a run its object under `status/`. A run puts its object and then looks for gates; a collection puts
+its gate and then looks for objects that are new, or were written again. So of two that begin at
+once at least one sees the other: the run waits, or the collection ends. Who is alive is told by the
+store's clock alone, and whoever was silent for so long that he may have been held for dead looks
+for his blobs again (standing.py).
 """
 
 import asyncio
+import secrets
 import shutil
 from collections.abc import AsyncIterator, Iterable, Mapping, Set
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Protocol, runtime_checkable
-
-from msgspec.structs import replace
 
 from engine.errors import RunHeldError, StoreUnavailableError
 from engine.stores.base import BlobInfo, BlobStore
 from engine.stores.directory import DIGEST_HEX
 from engine.stores.gc import BATCH, Alive, Collected, Request, RunName, mark, record_bytes
-from engine.stores.journals import run_holder
 from engine.stores.leases import Holder
-from engine.stores.metadata.base import RunRecord
 from engine.stores.remote.checking import pull_all
-from engine.stores.remote.keys import (
-    GATE,
-    JOURNAL,
-    STATUS,
-    run_prefix,
-    segment_key,
-    status_key,
-    tags_key,
-)
-from engine.stores.remote.pulling import extent
+from engine.stores.remote.keys import GATES, STATUS, gate_key, run_prefix, status_key, tags_key
 from engine.stores.remote.replica import Replica
-from engine.stores.remote.segments import Segment
 from engine.stores.remote.standing import ALIVE_US, is_alive, unpack_status
 from engine.stores.s3.requests import Upload
 from engine.stores.threads import in_thread
+
+SHUT_MAX_S = ALIVE_US / 2e6
+"""How long a gate is shut at once, of the time after which runs take it for a dead one's."""
 
 
 @runtime_checkable
@@ -66,15 +58,7 @@ async def alive_runs(replica: Replica) -> set[RunName]:
 
 
 class _Collection:
-    """One collection. Its threads have this loop fetch the lists of items that they read."""
-
     def __init__(self, replica: Replica, request: Request) -> None:
-        loop = asyncio.get_running_loop()
-
-        def fetch(digest: str) -> None:
-            asyncio.run_coroutine_threadsafe(replica.downloads.fetch(digest), loop).result()
-
-        self._layout = replace(replica.layout, fetch=fetch)
         self._replica = replica
         self._blobs = replica.blobs
         self._request = request
@@ -92,13 +76,14 @@ class _Collection:
                 raise RunHeldError(
                     str(alive.run), host=holder.host, pid=holder.pid, since=holder.since
                 )
-        await self._replica.pulling.runs()
-        if done.is_complete and not request.is_dry_run:
-            await self._fence()
-        await pull_all(self._replica)
+        pulled = await pull_all(self._replica)
         theirs = await self._delete()
-        layout = self._layout
         kept = sorted(set(self._statuses) - set(request.runs))
+        for run in kept:
+            found = pulled.get((run.flow, run.run_id))
+            if found is not None and found.gap is not None:
+                done.unreadable[str(run)] = f"its journal lacks what is at byte {found.gap:,}"
+        layout = self._replica.fetching()
         needed = await in_thread(mark, layout, kept, request.manifests_in, done)
         rubbish = await self._rubbish(needed, theirs)
         if request.is_dry_run:
@@ -109,31 +94,9 @@ class _Collection:
             await self._abort_uploads()
         return done
 
-    async def _fence(self) -> None:
-        """See to it that no driver that is taken for dead goes on: it would name blobs that go.
-        None of those that were listed is alive.
-
-        The next stretch of its journal is put, empty, so it cannot put it any more. If it has put
-        it meanwhile, it is alive.
-        """
-        pulling, woken = self._replica.pulling, []
-        async for record in pulling.listed():
-            run = RunName(record.flow, record.run_id)
-            if run not in self._statuses or run in self._request.runs or _is_over(record):
-                continue
-            segments = (await pulling.segments(run.flow, run.run_id))[JOURNAL]
-            fence = Segment(extent(segments), 0)
-            key = segment_key(run.flow, run.run_id, JOURNAL, fence.start)
-            is_alive_here = run_holder(str(self._layout.lock(run.flow, run.run_id)))
-            if is_alive_here or not (
-                fence in segments or await self._blobs.put(key, (), if_absent=True)
-            ):
-                woken.append(Alive(run, _holder(record)))
-        self._done.alive = [*self._done.alive, *woken]
-
     async def _delete(self) -> frozenset[bytes]:
         """Delete the runs of the request; return what they referred to."""
-        request, done, layout = self._request, self._done, self._layout
+        request, done, layout = self._request, self._done, self._replica.fetching()
         theirs: set[bytes] = set()
         for run in request.runs:
             done.runs.append(run)
@@ -150,7 +113,7 @@ class _Collection:
         await self._blobs.delete([status_key(flow, run_id), tags_key(flow, run_id)])
         prefix = run_prefix(flow, run_id)
         await self._blobs.delete([info.key async for info in self._blobs.list(prefix)])
-        folder = self._layout.run(flow, run_id)
+        folder = self._replica.layout.run(flow, run_id)
         await in_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def _rubbish(self, needed: Set[bytes], theirs: Set[bytes]) -> list[BlobInfo]:
@@ -162,6 +125,8 @@ class _Collection:
             is_old = info.modified_us < before_us or digest in theirs
             if digest is not None and digest not in needed and is_old:
                 rubbish.append(info)
+        dead_us = min(before_us, self._now_us - ALIVE_US)
+        rubbish += [i async for i in self._blobs.list(GATES) if i.modified_us < dead_us]
         async for info in self._blobs.list("runs/"):
             parts = info.key.split("/")
             if RunName(parts[1], parts[2]) not in self._statuses and info.modified_us < before_us:
@@ -169,19 +134,16 @@ class _Collection:
         return rubbish
 
     async def _sweep(self, rubbish: list[BlobInfo]) -> None:
-        known = {run: info.modified_us for run, info in self._statuses.items()}
         for start in range(0, len(rubbish), BATCH):
             batch = rubbish[start : start + BATCH]
-            await _shut(self._blobs)
-            try:
+            async with _shut(self._blobs):
                 now = await _listed(self._blobs)
-                if fresh := [run for run in now if now[run].modified_us != known.get(run)]:
+                # One that was dead may be driven again, by who ships what its driver left.
+                if fresh := [run for run, info in now.items() if self._statuses.get(run) != info]:
                     self._done.began = min(fresh)
                     return
                 await self._blobs.delete([info.key for info in batch])
                 _count(batch, self._done)
-            finally:
-                await self._blobs.delete([GATE])
 
     async def _abort_uploads(self) -> None:
         """Drop uploads in parts that nobody finished in the time of grace. No run is alive."""
@@ -197,20 +159,31 @@ class _Collection:
 
 async def _survey(blobs: BlobStore) -> tuple[int, dict[RunName, BlobInfo]]:
     """The store's time, and the runs behind the shut gate."""
-    now_us = await _shut(blobs)
-    try:
+    async with _shut(blobs) as now_us:
         return now_us, await _listed(blobs)
+
+
+@asynccontextmanager
+async def _shut(blobs: BlobStore) -> AsyncIterator[int]:
+    """No run begins inside this block; yields the store's time.
+
+    Raises:
+        StoreUnavailableError: it took so long that runs may take the gate for a dead one's.
+    """
+    key = gate_key(secrets.token_hex(8))
+    try:
+        async with asyncio.timeout(SHUT_MAX_S):
+            await blobs.put(key, (b"a collection removes blobs",))
+            info = await blobs.stat(key)
+            if info is None:
+                raise StoreUnavailableError(f"{key} is gone", hint="run it again")
+            yield info.modified_us
+    except TimeoutError as error:
+        raise StoreUnavailableError(
+            f"a batch of blobs was not removed in {SHUT_MAX_S:.0f} s", hint="run it again"
+        ) from error
     finally:
-        await blobs.delete([GATE])
-
-
-async def _shut(blobs: BlobStore) -> int:
-    """Shut the gate, and return the store's time."""
-    await blobs.put(GATE, (b"a collection removes blobs",))
-    info = await blobs.stat(GATE)
-    if info is None:
-        raise StoreUnavailableError("another collection is under way", hint="run it again later")
-    return info.modified_us
+        await blobs.delete([key])
 
 
 async def _listed(blobs: BlobStore) -> dict[RunName, BlobInfo]:
@@ -230,18 +203,10 @@ async def _alive(
             continue
         record = unpack_status(await blobs.get(info.key), info.key)
         if is_alive(record, info, now_us):
-            found.append(Alive(run, _holder(record)))
+            since = datetime.fromtimestamp(record.created_us / 1e6, UTC)
+            holder = Holder(record.host, record.pid or 0, since.isoformat(timespec="seconds"))
+            found.append(Alive(run, holder))
     return found
-
-
-def _holder(record: RunRecord) -> Holder:
-    since = datetime.fromtimestamp(record.created_us / 1e6, UTC)
-    return Holder(record.host, record.pid or 0, since.isoformat(timespec="seconds"))
-
-
-def _is_over(record: RunRecord) -> bool:
-    """Whether the run has a last frame for sure."""
-    return record.status in ("succeeded", "failed")
 
 
 def _digest(key: str) -> bytes | None:

@@ -7,7 +7,7 @@ from engine.stores.base import BlobStore
 from engine.stores.cas import blob_key
 from engine.stores.directory import BlobDirectory, access_error
 from engine.stores.temporary import new_file
-from engine.stores.threads import in_thread
+from engine.stores.threads import to_its_end
 
 
 class Downloads:
@@ -47,6 +47,6 @@ class Downloads:
                 except OSError:
                     need_bytes = os.fstat(fd).st_size  # as long as it was to become
                     raise
-                await in_thread(self._directory.adopt, digest, fd, name)
+                await to_its_end(self._directory.adopt, digest, fd, name)
         except OSError as error:
             raise access_error(error, temporary, "write to", need_bytes) from error

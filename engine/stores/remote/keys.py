@@ -5,7 +5,7 @@ from engine.stores.remote.segments import segment_name
 
 JOURNAL, LOG = "journal", "log"
 STATUS, TAGS = "status/", "tags/"
-GATE = "gate"
+GATES = "gates/"
 
 
 def run_prefix(flow: str, run_id: str) -> str:
@@ -25,6 +25,11 @@ def segment_key(flow: str, run_id: str, file: str, start: int) -> str:
 def status_key(flow: str, run_id: str) -> str:
     """The key of what lists a run; its time says when the run's driver was last alive."""
     return f"{STATUS}{safe_name(flow, what='flow')}/{safe_name(run_id, what='run id')}"
+
+
+def gate_key(token: str) -> str:
+    """The key of one collection's gate; `token` is drawn by it."""
+    return f"{GATES}{token}"
 
 
 def tags_key(flow: str, run_id: str) -> str:

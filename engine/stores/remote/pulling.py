@@ -8,9 +8,10 @@ import asyncio
 import fcntl
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.errors import BlobNotFoundError, StoreError
@@ -31,14 +32,28 @@ from engine.stores.remote.keys import (
     status_key,
     tags_key,
 )
-from engine.stores.remote.segments import Segment, cover, segment_start
+from engine.stores.remote.segments import Segment, cover, extent, gap_in, segment_start
 from engine.stores.remote.standing import ALIVE_US, unpack_status
 from engine.stores.threads import in_thread
 
 STATUSES_AT_ONCE = 32
+SEGMENTS_AT_ONCE = 8
 _BATCH = 500
 _TRIES = 3  # segments may be united in between a list and what it says
 _ENDED = frozenset(("succeeded", "failed", "interrupted"))
+
+
+class Pulled(Struct, frozen=True):
+    """What is here of a run now.
+
+    `is_there` is false if there is no such run. `is_whole` says that its driver had had its last
+    word before the files were pulled. `gap` is where bytes of the journal are missing in the
+    object store that others follow.
+    """
+
+    is_there: bool
+    is_whole: bool = False
+    gap: int | None = None
 
 
 class Pulling:
@@ -50,6 +65,7 @@ class Pulling:
         metadata: its list of runs and tasks.
         decode: what a journal's frame says to metadata.
         now_us: the wall clock; it should agree with the object store's within a minute.
+        owns_list: whether the list of runs is this datastore's alone.
     """
 
     def __init__(
@@ -59,17 +75,23 @@ class Pulling:
         metadata: MetadataStore,
         decode: Decoder,
         now_us: Callable[[], int],
+        *,
+        owns_list: bool = True,
     ) -> None:
         self._blobs = blobs
         self._layout = layout
         self._metadata = metadata
         self._decode = decode
         self._now_us = now_us
+        self._owns_list = owns_list
 
     # -- the list of runs ----------------------------------------------------------------------
 
-    async def runs(self, flow: str | None = None) -> None:
+    async def runs(self, flow: str | None = None) -> Collection[tuple[str, str]]:
         """Bring the list of runs up to date: a request for 1,000, and one for each that is new.
+
+        Returns:
+            The flow and the id of each run that is there.
 
         Raises:
             StoreError: the object store does not answer.
@@ -82,22 +104,22 @@ class Pulling:
 
         async def pull(info: BlobInfo) -> None:
             async with at_once:
-                await self._status(info)
+                await self._listed(info)
 
         with unwrapped():
             async with asyncio.TaskGroup() as group:
                 for (name, run_id), info in infos.items():
-                    known = await self._metadata.run(name, run_id)
-                    if known is None or not _is_over(known):
+                    if _is_open(await self._metadata.run(name, run_id), info):
                         group.create_task(pull(info))
         async for info in self._blobs.list(f"{TAGS}{flow}/" if flow else TAGS):
             _, name, run_id = info.key.split("/")
             await self._tags(name, run_id)
-        await self._forget(flow, infos)
-
-    def listed(self) -> AsyncIterator[RunRecord]:
-        """The runs that are listed now, newest first."""
-        return self._metadata.runs()
+        if self._owns_list:
+            known = [(run.flow, run.run_id) async for run in self._metadata.runs(flow)]
+            for name, run_id in known:
+                if (name, run_id) not in infos:
+                    await self._forget(name, run_id)
+        return infos
 
     async def put_tags(self, record: RunRecord) -> None:
         """Tell others the tags that a run has now. Of two who do so at once, the later one wins."""
@@ -117,68 +139,93 @@ class Pulling:
             add, remove = wanted - now, now - wanted
             await self._metadata.change_tags(flow, run_id, add=add, remove=remove)
 
-    async def _status(self, info: BlobInfo) -> None:
-        """Take over what a run's driver says of it; nothing if it is driven here."""
-        try:
-            record = unpack_status(await self._blobs.get(info.key), info.key)
-        except BlobNotFoundError:
-            return  # deleted meanwhile
-        lock = self._layout.lock(record.flow, record.run_id)
-        if run_holder(str(lock)) is not None or self._knows_better(record.flow, record.run_id):
+    async def _listed(self, info: BlobInfo) -> None:
+        """Take over what a run's driver says of it; if it is silent, what its journal says."""
+        record = await self._said(info.key)
+        if record is None or self._is_driven(record.flow, record.run_id):
             return
+        if record.status in _ENDED or not self._is_silent(record, info):
+            await self._metadata.put_runs([record])
+        else:
+            await self.run(record.flow, record.run_id)
+
+    async def _said(self, key: str) -> RunRecord | None:
+        """What a run's driver has said last; None if there is no such run."""
+        try:
+            return unpack_status(await self._blobs.get(key), key)
+        except BlobNotFoundError:
+            return None
+
+    def _is_silent(self, record: RunRecord, info: BlobInfo) -> bool:
         # Who has driven it here, and drives it no more, is dead; of others only silence tells.
-        is_silent = lock.exists() or self._now_us() - info.modified_us >= ALIVE_US
-        if record.status not in _ENDED and is_silent:
-            record = replace(record, status="interrupted", ended_us=info.modified_us)
-        await self._metadata.put_runs([record])
+        was_here = self._layout.lock(record.flow, record.run_id).exists()
+        return was_here or self._now_us() - info.modified_us >= ALIVE_US
 
-    def _knows_better(self, flow: str, run_id: str) -> bool:
-        """Whether a run was driven here, and not all that happened was shipped."""
-        return self._layout.unshipped(flow, run_id).exists()
+    def _is_driven(self, flow: str, run_id: str) -> bool:
+        return run_holder(str(self._layout.lock(flow, run_id))) is not None
 
-    async def _forget(self, flow: str | None, infos: Mapping[tuple[str, str], BlobInfo]) -> None:
-        """Forget runs that were deleted elsewhere: they had ended, and are listed no more."""
-        gone = [
-            (run.flow, run.run_id)
-            async for run in self._metadata.runs(flow)
-            if run.status in _ENDED
-            and (run.flow, run.run_id) not in infos
-            and not self._knows_better(run.flow, run.run_id)
-        ]
-        for name, run_id in gone:
-            await self._metadata.delete_run(name, run_id)
-            await in_thread(shutil.rmtree, self._layout.run(name, run_id), ignore_errors=True)
+    async def _forget(self, flow: str, run_id: str) -> bool:
+        """Forget a run if it was deleted elsewhere: it was listed once, and is listed no more."""
+        layout = self._layout
+        was_listed = layout.listed(flow, run_id).exists() or not layout.lock(flow, run_id).exists()
+        if not was_listed or self._is_driven(flow, run_id):
+            return False
+        if not (self._owns_list or layout.run(flow, run_id).exists()):
+            return False  # it may be of another datastore
+        if await self._blobs.stat(status_key(flow, run_id)) is not None:
+            return False
+        await in_thread(shutil.rmtree, layout.run(flow, run_id), ignore_errors=True)
+        await self._metadata.delete_run(flow, run_id)
+        return True
 
     # -- one run -------------------------------------------------------------------------------
 
-    async def run(self, flow: str, run_id: str) -> bool:
-        """Bring a run's record, journal and log up to date; False if there is no such run.
+    async def run(self, flow: str, run_id: str) -> Pulled:
+        """Bring a run's record, journal and log up to date. Of one that is driven here all is here.
 
         Raises:
             StoreError: the object store does not answer.
         """
-        if run_holder(str(self._layout.lock(flow, run_id))) is not None:
-            return True
+        if self._is_driven(flow, run_id):
+            return Pulled(is_there=True)
+        # What it says first: if it has ended then, its files grow no more.
+        key = status_key(flow, run_id)
+        record = await self._said(key)
+        if record is None and await self._forget(flow, run_id):
+            return Pulled(is_there=False)
+        gap = await self._all_files(flow, run_id)
+        if record is None:
+            return Pulled(self._layout.journal(flow, run_id).exists(), gap=gap)
+        is_whole = record.status in _ENDED
+        info = None if is_whole else await self._blobs.stat(key)
+        if info is not None and self._is_silent(record, info):
+            found = await in_thread(rebuilt_of, self._layout, flow, run_id, self._decode)
+            record = replace(record, status="interrupted", ended_us=info.modified_us)
+            record = found.run if found else record
+        await self._metadata.put_runs([record])
+        await self._tags(flow, run_id)
+        return Pulled(is_there=True, is_whole=is_whole, gap=gap)
+
+    async def _all_files(self, flow: str, run_id: str) -> int | None:
         for tries_left in reversed(range(_TRIES)):
             try:
-                await self._files(flow, run_id)
-                break
+                return await self._files(flow, run_id)
             except BlobNotFoundError:
                 if not tries_left:
                     raise
-        info = await self._blobs.stat(status_key(flow, run_id))
-        if info is not None:
-            await self._status(info)
-            await self._tags(flow, run_id)
-        return info is not None or self._layout.journal(flow, run_id).exists()
+        raise AssertionError  # the loop returns or raises
 
-    async def _files(self, flow: str, run_id: str) -> None:
+    async def _files(self, flow: str, run_id: str) -> int | None:
         segments = await self.segments(flow, run_id)
         if any(segments.values()):
             self._layout.create_run(flow, run_id)
             await self._file(flow, run_id, LOG, segments[LOG])
-            if await self._file(flow, run_id, JOURNAL, segments[JOURNAL]):
+            has_grown = await self._file(flow, run_id, JOURNAL, segments[JOURNAL])
+            # Who pulled it last may have been killed before the list had it. A driver lists itself.
+            was_here = self._layout.lock(flow, run_id).exists()
+            if has_grown or not (was_here or await in_thread(self._is_indexed, flow, run_id)):
                 await self.index(flow, run_id)
+        return gap_in(segments[JOURNAL])
 
     async def segments(self, flow: str, run_id: str) -> dict[str, list[Segment]]:
         """The segments there are of a run's journal and log."""
@@ -197,8 +244,10 @@ class Pulling:
         here = await in_thread(_size, path)
         if extent(segments) <= here:
             return False
-        with unwrapped():
-            await self._append(flow, run_id, name, cover(segments, here))
+        wanted = cover(segments, here)
+        for start in range(0, len(wanted), SEGMENTS_AT_ONCE):  # they are held in memory
+            with unwrapped():
+                await self._append(flow, run_id, name, wanted[start : start + SEGMENTS_AT_ONCE])
         return True
 
     async def _append(self, flow: str, run_id: str, name: str, segments: Sequence[Segment]) -> None:
@@ -215,33 +264,37 @@ class Pulling:
         data = await self._blobs.get(segment_key(flow, run_id, name, segment.start))
         return data[: segment.size_bytes]  # it may have been merged into a longer one meanwhile
 
-    async def index(self, flow: str, run_id: str) -> RunRecord | None:
-        """Write what the journal here says to metadata, and return the run; None if it never began.
-
-        Tags are the status object's matter.
+    async def index(self, flow: str, run_id: str) -> None:
+        """Write what the journal here says of tasks to metadata. The run is its driver's matter.
 
         Raises:
             StoreError: the journal is damaged, or metadata takes nothing.
         """
+        size = await in_thread(_size, str(self._layout.journal(flow, run_id)))
         found = await in_thread(rebuilt_of, self._layout, flow, run_id, self._decode)
-        if found is None:
-            return None
-        await self._metadata.put_runs([found.run])
-        for start in range(0, len(found.tasks), _BATCH):
-            await self._metadata.put_tasks(found.tasks[start : start + _BATCH])
-        return found.run
+        if found is not None:
+            for start in range(0, len(found.tasks), _BATCH):
+                await self._metadata.put_tasks(found.tasks[start : start + _BATCH])
+        await in_thread(self._layout.indexed(flow, run_id).write_text, str(size))
+
+    def _is_indexed(self, flow: str, run_id: str) -> bool:
+        """Whether the list of tasks has all that the journal says."""
+        size = _size(str(self._layout.journal(flow, run_id)))
+        try:
+            return self._layout.indexed(flow, run_id).read_text() == str(size)
+        except FileNotFoundError:
+            return False
 
 
-def _is_over(record: RunRecord) -> bool:
-    """Whether a run has ended for sure: "interrupted" without a reason is a guess."""
-    is_guess = record.status == "interrupted" and record.reason is None
-    return record.status in _ENDED and not is_guess
+def _is_open(known: RunRecord | None, info: BlobInfo) -> bool:
+    """Whether the driver of a run may have said more than is known here.
 
-
-def extent(segments: Sequence[Segment]) -> int:
-    """How far a file's segments reach without a gap, in bytes."""
-    chosen = cover(segments)
-    return chosen[-1].end if chosen else 0
+    One that was silent for so long that it was held for dead may have come back.
+    """
+    if known is None or known.status not in _ENDED:
+        return True
+    silent_us = info.modified_us - (known.ended_us or 0)
+    return known.status == "interrupted" and silent_us >= ALIVE_US
 
 
 def _size(path: str) -> int:

@@ -7,7 +7,7 @@ them with all their bytes; the others stay, so that their names stay taken. A re
 fewest objects that cover what it wants: 15 of each level at most.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
@@ -60,6 +60,18 @@ def cover(segments: Iterable[Segment], start: int = 0) -> list[Segment]:
     if best is not None:
         chosen.append(best)
     return chosen
+
+
+def extent(segments: Iterable[Segment]) -> int:
+    """How far a file's segments reach without a gap, in bytes."""
+    chosen = cover(segments)
+    return chosen[-1].end if chosen else 0
+
+
+def gap_in(segments: Sequence[Segment]) -> int | None:
+    """Where bytes are missing that a later segment follows; None if there is no such place."""
+    end = extent(segments)
+    return end if any(segment.end > end for segment in segments) else None
 
 
 class Merging:

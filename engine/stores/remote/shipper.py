@@ -9,7 +9,7 @@ and its machine are lost, what was not shipped was in flight.
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 
 from msgspec import Struct
@@ -44,17 +44,20 @@ class Growing(Struct, frozen=True):
 
 
 class Shipment(Struct, frozen=True):
-    """What a run ships. `done` says how much of journal and log is remote already, in bytes.
+    """What a run ships.
 
-    `is_settled`: nobody drives it any more, and a fence that was put before its end is passed.
+    `renew` is asked beside each segment whether the run may have been held for dead meanwhile; what
+    only it refers to may be gone then. `done` says how much of journal and log is remote already,
+    in bytes. With `is_sure`, what the runs name that it goes on from is there.
     """
 
     flow: str
     run_id: str
     journal: Growing
     log: Growing
+    renew: Callable[[], Awaitable[bool]]
     done: tuple[int, int] = (0, 0)
-    is_settled: bool = False
+    is_sure: bool = True
 
 
 class FileShipping:
@@ -81,7 +84,7 @@ class FileShipping:
             segment = Segment(self.done, min(end - self.done, SEGMENT_MAX_BYTES))
             crashpoints.SEGMENT_BEFORE_PUT.passed()
             if not await self._put(segment, if_absent=True):
-                await self._fenced(segment)
+                raise RunFencedError(f"{self._shipment.flow}/{self._shipment.run_id}")
             crashpoints.SEGMENT_AFTER_PUT.passed()
             self.done = segment.end
             if segment.start:
@@ -96,17 +99,6 @@ class FileShipping:
             flow, run_id = self._shipment.flow, self._shipment.run_id
             keys = [segment_key(flow, run_id, self._name, start) for start in self._starts]
             await self._blobs.delete(keys)
-
-    async def _fenced(self, segment: Segment) -> None:
-        """Somebody has put an object where `segment` goes."""
-        shipment = self._shipment
-        found = await self._blobs.stat(
-            segment_key(shipment.flow, shipment.run_id, self._name, segment.start)
-        )
-        is_fence = found is not None and not found.size_bytes
-        if not (is_fence and shipment.is_settled):
-            raise RunFencedError(f"{shipment.flow}/{shipment.run_id}", was_silent=is_fence)
-        await self._put(segment)
 
     async def _put(self, segment: Segment, *, if_absent: bool = False) -> bool:
         shipment = self._shipment
@@ -152,7 +144,7 @@ class Shipper:
         blobs: the object store.
         shipment: the run.
         uploads: what carries the blobs.
-        directory: the blobs of the cache.
+        directory: the blobs of the cache; brings those that it lacks.
         named: see Named.
     """
 
@@ -170,10 +162,17 @@ class Shipper:
         self._journal = FileShipping(blobs, shipment, JOURNAL)
         self._log = FileShipping(blobs, shipment, LOG)
         self._looked_to = self._journal.done
+        self._renew = shipment.renew
+        self._is_sure = shipment.is_sure
         self._going: deque[_Stretch] = deque()
         self._wake = asyncio.Event()
         self._closing = asyncio.Event()
         self._moved = asyncio.Condition()
+
+    @property
+    def uploads(self) -> Uploads:
+        """What carries the blobs, and knows which ones are there."""
+        return self._uploads
 
     @property
     def shipped(self) -> int:
@@ -217,7 +216,7 @@ class Shipper:
             with suppress(TimeoutError):
                 async with asyncio.timeout(FLUSH_EVERY_S):
                     await self._closing.wait()
-        while self._journal.done < self._journal.file.end():
+        while self._going or min(self._journal.done, self._looked_to) < self._journal.file.end():
             await self._ship(group)
             if self._going:
                 await asyncio.wait([self._going[0].blobs])
@@ -235,10 +234,23 @@ class Shipper:
             end = self._going.popleft().end
         if self._going:  # the first one that is not ready wakes us
             self._going[0].blobs.add_done_callback(lambda _: self._wake.set())
-        if end > self._journal.done:
+        begin = self._journal.done
+        if end > begin and not await self._is_renewed(begin):
             await self._journal.ship(end)
             async with self._moved:
                 self._moved.notify_all()
+            await self._is_renewed(begin)
+
+    async def _is_renewed(self, begin: int) -> bool:
+        """Whether all blobs of the journal from `begin` on have to be looked for again."""
+        if not await self._renew():
+            return False
+        self._uploads.forget()
+        self._is_sure = False
+        self._going.clear()  # what they upload is waited for by those that want the same
+        self._looked_to = begin
+        self._wake.set()
+        return True
 
     async def _look(self, group: asyncio.TaskGroup) -> None:
         wanted, end = await in_thread(self._wants)
@@ -251,6 +263,8 @@ class Shipper:
         with _opened(self._journal.file.path) as reader:
             for number, (_, payload) in enumerate(reader.scan(self._looked_to), 1):
                 for packed, there in self._named(payload):
+                    if there is There.CERTAIN and not self._is_sure:
+                        there = There.LIKELY
                     for entry in entries_of(packed):
                         self._add(entry, found[there], there)
                 if number == _FRAMES_A_TURN:
@@ -261,7 +275,8 @@ class Shipper:
     def _add(self, entry: Entry, into: dict[bytes, Wanted], there: There) -> None:
         if entry.digest is not None:
             digest = bytes.fromhex(entry.digest)
-            if digest in into:
+            # What another machine has put, it has put with all that it names.
+            if digest in into or self._uploads.knows(digest):
                 return
             into[digest] = Wanted(entry.identity, is_likely_there=there is There.LIKELY)
         if entry.serializer == PACKED and not (there is There.CERTAIN and entry.digest):

@@ -5,18 +5,22 @@ run is alive if its object was written less than two minutes before another one.
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
 
-from engine.errors import StoreError
+from engine.errors import NotFoundError, StoreError
 from engine.stores.base import BlobInfo, BlobStore
 from engine.stores.metadata.base import RunRecord
-from engine.stores.remote.keys import GATE, status_key
+from engine.stores.remote.keys import GATES, status_key
 
 BEAT_EVERY_S = 30.0
 ALIVE_US = 120_000_000
 """Four beats: one that is late, or lost and tried again, does not make a run seem dead."""
+
+LATE_US = 90_000_000
+"""Who was silent for so long looks at what others may have done, half a minute early."""
 
 _GATE_POLL_S = 0.5
 
@@ -44,11 +48,21 @@ def is_alive(record: RunRecord, info: BlobInfo, now_us: int) -> bool:
 
 
 class Heartbeat:
-    """Keeps the object of one run fresh, from `begin` to `end`."""
+    """Keeps the object of one run fresh, from `begin` to `end`.
 
-    def __init__(self, blobs: BlobStore, record: RunRecord) -> None:
+    Args:
+        blobs: the object store.
+        record: of the run, as it begins.
+        now_us: the wall clock here, which goes on while the machine sleeps.
+    """
+
+    def __init__(self, blobs: BlobStore, record: RunRecord, now_us: Callable[[], int]) -> None:
         self._blobs = blobs
         self._key = status_key(record.flow, record.run_id)
+        self._now_us = now_us
+        self._beaten_us = now_us()
+        self._was_silent = False
+        self._one_at_once = asyncio.Lock()  # or an earlier beat might come after the last word
         self.record = record
 
     async def begin(self) -> None:
@@ -61,19 +75,49 @@ class Heartbeat:
             StoreUnavailableError: the store does not take it.
         """
         await self._beat()
-        while gate := await self._blobs.stat(GATE):
+        while gates := [gate async for gate in self._blobs.list(GATES)]:
             await self._beat()
             mine = await self._blobs.stat(self._key)
-            if mine is not None and mine.modified_us - gate.modified_us >= ALIVE_US:
-                return  # who shut it is dead
+            latest_us = max(gate.modified_us for gate in gates)
+            if mine is not None and mine.modified_us - latest_us >= ALIVE_US:
+                return  # who shut them is dead
             await asyncio.sleep(_GATE_POLL_S)
 
     async def run(self) -> None:
-        """Write the object every 30 s, until cancelled. What fails once is tried with the next."""
+        """Write the object every 30 s, until cancelled. What fails once is tried with the next.
+
+        Raises:
+            NotFoundError: the run was deleted.
+        """
         while True:
             await asyncio.sleep(BEAT_EVERY_S)
             with suppress(StoreError):
+                await self._look_back()
                 await self._beat()
+
+    async def renew(self) -> bool:
+        """Whether others may have held the run for dead, since this was asked last.
+
+        If so, the machine slept, or the object store was not reached. What no journal in the object
+        store refers to may be gone then. Now the run is listed again, and nothing is being removed.
+
+        Raises:
+            NotFoundError: the run was deleted.
+            StoreUnavailableError: the store does not take it.
+        """
+        await self._look_back()
+        if not self._was_silent:
+            return False
+        await self.begin()
+        self._was_silent = False
+        return True
+
+    async def _look_back(self) -> None:
+        if self._now_us() - self._beaten_us >= LATE_US:
+            self._was_silent = True
+            if await self._blobs.stat(self._key) is None:
+                name = f"{self.record.flow}/{self.record.run_id}"
+                raise NotFoundError(f"{name} was deleted while it ran")
 
     async def end(self, record: RunRecord) -> None:
         """Write the run's last word.
@@ -85,4 +129,7 @@ class Heartbeat:
         await self._beat()
 
     async def _beat(self) -> None:
-        await self._blobs.put(self._key, (pack_status(self.record),))
+        async with self._one_at_once:
+            now_us = self._now_us()
+            await self._blobs.put(self._key, (pack_status(self.record),))
+            self._beaten_us = now_us

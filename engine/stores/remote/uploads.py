@@ -51,6 +51,14 @@ class Uploads:
         """Take it as known that these are in the store: a committed manifest names them."""
         self._known.update(digests)
 
+    def forget(self) -> None:
+        """Take nothing as known any more."""
+        self._known = set()  # not cleared: what is on its way may have come too early
+
+    def knows(self, digest: bytes) -> bool:
+        """Whether it is known that the blob is in the store."""
+        return digest in self._known
+
     async def ensure(self, digest: bytes, wanted: Wanted) -> None:
         """Return when the blob is durable.
 
@@ -71,10 +79,11 @@ class Uploads:
             await asyncio.wait([going])  # if that fails or is cancelled, it is ours to do
 
     async def _upload(self, digest: bytes, wanted: Wanted) -> None:
-        done = self._going[digest] = asyncio.get_running_loop().create_future()
+        done, known = asyncio.get_running_loop().create_future(), self._known
+        self._going[digest] = done
         try:
             await self._put(digest.hex(), wanted)
-            self._known.add(digest)
+            known.add(digest)
         finally:
             del self._going[digest]
             done.cancel()

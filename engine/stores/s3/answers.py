@@ -13,6 +13,14 @@ _BEHIND_THE_END = 416
 ENDPOINT_HINT = "is s3_endpoint_url (AFLOW_S3_ENDPOINT_URL) right, and the network up?"
 
 
+class RefusedError(Exception):
+    """S3 answered with an error. For senders, who know what it means to what was asked."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.says)
+        self.answer = answer
+
+
 def without_bytes(request: Get, answer: Answer, doing: str) -> Fetched:
     """The reply where S3 refused a read because the range has no bytes; for the rest, its error.
 
@@ -29,14 +37,12 @@ def without_bytes(request: Get, answer: Answer, doing: str) -> Fetched:
     raise error_of(answer, doing=doing)
 
 
-def checked_range(request: Get, fetched: Fetched, doing: str) -> Fetched:
-    """`fetched`, if it has each byte that the blob's size promises.
+def check_range(request: Get, size_bytes: int, came: int, doing: str) -> None:
+    """Return if `came` bytes are what a blob of `size_bytes` has of the range.
 
     Raises:
-        StoreUnavailableError: it has more or fewer: the connection ended early, for one.
+        StoreUnavailableError: they are more or fewer: the connection ended early, for one.
     """
-    wanted = min(request.length, fetched.size_bytes - request.start)
-    came = memoryview(fetched.body).nbytes
+    wanted = min(request.length, size_bytes - request.start)
     if came != wanted:
         raise StoreUnavailableError(f"cannot {doing}: {came:,} bytes came, of {wanted:,}")
-    return fetched

@@ -4,12 +4,14 @@ import asyncio
 import io
 import os
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import accumulate
 from typing import Protocol
 
 from engine.errors import StoreError
 from engine.stores.base import Buffer
+from engine.stores.threads import to_its_end
 
 
 class Source(Protocol):
@@ -18,8 +20,8 @@ class Source(Protocol):
     @property
     def size_bytes(self) -> int: ...
 
-    async def cut(self, start: int, length: int) -> Buffer:
-        """The bytes from `start`, `length` of them, all of which exist."""
+    def cut(self, start: int, length: int) -> AbstractAsyncContextManager[Buffer]:
+        """The bytes from `start`, `length` of them, all of which exist, for the time of a block."""
         ...
 
 
@@ -34,7 +36,8 @@ class BuffersSource:
     def size_bytes(self) -> int:
         return self._ends[-1] if self._ends else 0
 
-    async def cut(self, start: int, length: int) -> Buffer:
+    @asynccontextmanager
+    async def cut(self, start: int, length: int) -> AsyncIterator[Buffer]:
         pieces = []
         index = bisect_right(self._ends, start)
         while length:
@@ -43,28 +46,37 @@ class BuffersSource:
             pieces.append(view[skip : skip + length])
             start, length = start + pieces[-1].nbytes, length - pieces[-1].nbytes
             index += 1
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 class FileSource:
-    """An open file from its first byte to its last; the descriptor's position does not matter."""
+    """An open file from its first byte to its last; the descriptor's position does not matter.
+
+    A cut lies in memory that an earlier one of its length has left: new memory would cost as much
+    as reading the file does. It is not mapped, since a file that shrinks would kill the process.
+    """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._size_bytes = os.fstat(fd).st_size
+        self._left: list[bytearray] = []
 
     @property
     def size_bytes(self) -> int:
         return self._size_bytes
 
-    async def cut(self, start: int, length: int) -> Buffer:
-        return await asyncio.to_thread(self._read, start, length)
+    @asynccontextmanager
+    async def cut(self, start: int, length: int) -> AsyncIterator[Buffer]:
+        fits = self._left and len(self._left[-1]) == length
+        body = self._left.pop() if fits else bytearray(length)
+        await asyncio.to_thread(self._read, body, start)
+        yield body
+        self._left.append(body)  # not after an error: who knows what still sends it
 
-    def _read(self, start: int, length: int) -> bytes:
-        data = os.pread(self._fd, length, start)
-        if len(data) != length:  # a read of a regular file is short at its end only
+    def _read(self, body: bytearray, start: int) -> None:
+        # A read of a regular file is short at its end only.
+        if os.preadv(self._fd, [body], start) != len(body):
             raise StoreError("a file became shorter while it was stored")
-        return data
 
 
 class Target(Protocol):
@@ -114,7 +126,7 @@ class FileTarget:
         os.ftruncate(self._fd, size_bytes)
 
     async def place(self, start: int, body: Buffer) -> None:
-        await asyncio.to_thread(self._write, start, body)
+        await to_its_end(self._write, start, body)
 
     def _write(self, start: int, body: Buffer) -> None:
         view = memoryview(body).cast("B")

@@ -6,6 +6,7 @@ whatever chain it is given. So a failed part of a large blob is sent again alone
 every request, and tests need no server.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct
@@ -13,6 +14,9 @@ from msgspec import Struct
 from engine.stores.base import BlobInfo, Buffer
 
 R = TypeVar("R")
+
+Sink = Callable[[int, Buffer], Awaitable[None]]
+"""Takes bytes of a blob, with the place of the first of them in it; keeps no reference to them."""
 
 
 class Request(Struct, Generic[R], frozen=True, kw_only=True):
@@ -76,13 +80,17 @@ class Head(Request[Found | None], frozen=True, kw_only=True):
 class Get(Request[Fetched], frozen=True, kw_only=True):
     """Bytes start <= i < start + length, length >= 1; of the blob with `etag` if that is given.
 
+    With a `sink` they go there as they come, and the reply's body is empty. What fails may have
+    brought some of them, and brings them again when it is tried again.
+
     Raises:
-        BlobNotFoundError, BlobChangedError.
+        BlobNotFoundError, BlobChangedError; what the sink raises.
     """
 
     start: int
     length: int
     etag: str | None = None
+    sink: Sink | None = None
 
     @property
     def flight_bytes(self) -> int:

@@ -1,6 +1,6 @@
 """Sends the requests that move bytes with obstore, a client in Rust; the SDK sends the others.
 
-It takes a quarter of the SDK's CPU time for a small blob (docs/decisions/0006). It signs with the
+It takes a quarter of the SDK's CPU time for a small blob (docs/decisions/0008). It signs with the
 credentials of the same session, adds a CRC64NVME of each body, which S3 checks, and tries once. Its
 errors are text that ends in the server's answer.
 """
@@ -19,7 +19,14 @@ from engine.config import Config
 from engine.errors import StoreError, StoreUnavailableError, StoreUnreachableError
 from engine.stores.base import BlobInfo
 from engine.stores.s3 import requests as ask
-from engine.stores.s3.answers import ENDPOINT_HINT, TAKEN, WRITER, checked_range, without_bytes
+from engine.stores.s3.answers import (
+    ENDPOINT_HINT,
+    TAKEN,
+    WRITER,
+    RefusedError,
+    check_range,
+    without_bytes,
+)
 from engine.stores.s3.place import S3Place
 
 if TYPE_CHECKING:
@@ -30,6 +37,10 @@ _HOST = re.compile(r"https?://[^/ ]+")
 _KEEP_S = 540
 """How long credentials are kept. obstore asks again five minutes before, the SDK renews what has
 ten minutes left."""
+
+_PIECE_BYTES = 1 << 20
+"""Written to its file while it is in the processor's cache, in memory that is used again: half the
+CPU time of whole ranges (docs/decisions/0008)."""
 
 
 class RustSender:
@@ -72,11 +83,17 @@ class RustSender:
         try:
             with _errors(doing):
                 reply = await self._store.get_async(self._place.name(request.key), options=options)
-                body = await reply.bytes_async()
-        except _RefusedError as error:
+        except RefusedError as error:
             return without_bytes(request, error.answer, doing)
-        fetched = ask.Fetched(memoryview(body), reply.meta["size"], reply.meta["e_tag"] or "")
-        return checked_range(request, fetched, doing)
+        body, came = memoryview(b""), 0
+        if request.sink is None:
+            with _errors(doing):
+                body = memoryview(await reply.bytes_async())
+            came = body.nbytes
+        else:
+            came = await _pour(reply, request, request.sink, doing)
+        check_range(request, reply.meta["size"], came, doing)
+        return ask.Fetched(body, reply.meta["size"], reply.meta["e_tag"] or "")
 
     async def _put(self, request: ask.Put) -> bool:
         doing = f"write {self._place.show(request.key)}"
@@ -90,7 +107,7 @@ class RustSender:
                     mode="create" if request.if_absent else "overwrite",
                     use_multipart=False,
                 )
-        except _RefusedError as error:
+        except RefusedError as error:
             if request.if_absent and error.answer.status == TAKEN:
                 return False
             raise error_of(error.answer, doing=doing) from error.__cause__
@@ -104,7 +121,7 @@ class RustSender:
                 reply = await self._store.get_async(
                     self._place.name(request.key), options={"head": True}
                 )
-        except _RefusedError as error:
+        except RefusedError as error:
             if error.answer.status == 404:
                 return None
             raise error_of(error.answer, doing=doing) from error.__cause__
@@ -140,6 +157,21 @@ class RustSender:
             "token": now.token,
             "expires_at": _now() + timedelta(seconds=_KEEP_S),
         }
+
+
+async def _pour(reply: Any, request: ask.Get, sink: ask.Sink, doing: str) -> int:
+    """Let `sink` have the bytes of a reply as they come; return how many came."""
+    came = 0
+    pieces = reply.stream(_PIECE_BYTES)
+    while came < request.length:
+        with _errors(doing):
+            piece = await anext(pieces, None)
+        if piece is None:
+            break
+        body = memoryview(piece)
+        await sink(request.start + came, body)  # its own errors are no failures of S3
+        came += body.nbytes
+    return came
 
 
 def _now() -> datetime:
@@ -183,14 +215,6 @@ def _client_options(config: Config, ca_bundle: str | None) -> "ClientConfig":
     return options
 
 
-class _RefusedError(Exception):
-    """S3 answered with an error."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.says)
-        self.answer = answer
-
-
 @contextmanager
 def _errors(doing: str) -> Iterator[None]:
     from obstore.exceptions import BaseError  # noqa: PLC0415  # a store has imported it already
@@ -203,9 +227,9 @@ def _errors(doing: str) -> Iterator[None]:
         text, _, inside = str(error).partition("\n\nDebug source:")
         status = _STATUS.search(text)
         if status:
-            raise _RefusedError(parse_answer(int(status[1]), text)) from error
+            raise RefusedError(parse_answer(int(status[1]), text)) from error
         if "redirect without LOCATION" in text:
-            raise _RefusedError(Answer(301, "PermanentRedirect")) from error
+            raise RefusedError(Answer(301, "PermanentRedirect")) from error
         if "kind: Connect" in inside:
             where = _HOST.search(text)
             problem = f"cannot {doing}: nothing answers at {where[0] if where else 'its endpoint'}"

@@ -4,32 +4,26 @@ The SDK signs, adds a SHA-256 of each body, which S3 checks, and checks what S3 
 it reads.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any, cast
 
 from engine.aws.errors import Answer, error_of
-from engine.aws.sessions import AwsSession, sdk_errors
+from engine.aws.sessions import AwsSession
 from engine.config import Config
-from engine.errors import (
-    StoreSettingError,
-    StoreUnavailableError,
-    StoreUnreachableError,
-    UploadConflictError,
-    UploadGoneError,
-)
+from engine.errors import UploadConflictError, UploadGoneError
 from engine.stores.base import BlobInfo, Buffer
 from engine.stores.s3 import requests as ask
 from engine.stores.s3.answers import (
     CONFLICT,
-    ENDPOINT_HINT,
     TAKEN,
     WRITER,
-    checked_range,
+    RefusedError,
+    check_range,
     without_bytes,
 )
 from engine.stores.s3.place import S3Place
+from engine.stores.s3.refusals import refusals
 
 _Options = dict[str, Any]  # Any: what each operation of the SDK takes
 
@@ -73,7 +67,7 @@ class SdkSender:
 
     async def _call(self, doing: str, operation: str, options: _Options) -> _Options:
         client = await self._session.client("s3")
-        with self._errors(doing):
+        with refusals(doing):
             reply: _Options = await getattr(client, operation)(**options)
         return reply
 
@@ -94,7 +88,7 @@ class SdkSender:
         doing = self._doing("look for", request)
         try:
             return await self._call(doing, "head_object", self._object(request.key))
-        except _RefusedError as error:
+        except RefusedError as error:
             if error.answer.status == 404:
                 return None
             raise error_of(error.answer, doing=doing) from error.__cause__
@@ -111,13 +105,17 @@ class SdkSender:
             options["IfMatch"] = request.etag
         try:
             reply = await self._call(doing, "get_object", options)
-            with self._errors(doing):
-                async with reply["Body"] as body:
-                    data = await body.read()
-        except _RefusedError as error:
+            with refusals(doing):
+                async with reply["Body"] as content:
+                    body = await content.read()
+        except RefusedError as error:
             return without_bytes(request, error.answer, doing)
         size = int(reply["ContentRange"].rpartition("/")[2])
-        return checked_range(request, ask.Fetched(data, size, reply["ETag"]), doing)
+        check_range(request, size, len(body), doing)
+        if request.sink is not None:
+            await request.sink(request.start, body)
+            body = b""
+        return ask.Fetched(body, size, reply["ETag"])
 
     async def _put(self, request: ask.Put) -> bool:
         doing = self._doing("write", request)
@@ -140,7 +138,7 @@ class SdkSender:
             options["IfNoneMatch"] = "*"
         try:
             await self._call(doing, operation, options)
-        except _RefusedError as error:
+        except RefusedError as error:
             if error.answer.status == TAKEN:
                 return False
             raise error_of(error.answer, doing=doing) from error.__cause__
@@ -207,7 +205,7 @@ class SdkSender:
             options["IfNoneMatch"] = "*"
         try:
             await self._call(doing, "complete_multipart_upload", options)
-        except _RefusedError as error:
+        except RefusedError as error:
             if error.answer.status == TAKEN:
                 return False
             if error.answer.code == "NoSuchUpload":
@@ -222,7 +220,7 @@ class SdkSender:
         options = {**self._object(request.key), "UploadId": request.upload_id}
         try:
             await self._call(doing, "abort_multipart_upload", options)
-        except _RefusedError as error:
+        except RefusedError as error:
             if error.answer.status != 404:
                 raise error_of(error.answer, doing=doing) from error.__cause__
 
@@ -244,48 +242,8 @@ class SdkSender:
         """The same as `_call`, where each refusal is an error."""
         try:
             return await self._call(doing, operation, options)
-        except _RefusedError as error:
+        except RefusedError as error:
             raise error_of(error.answer, doing=doing) from error.__cause__
-
-    @contextmanager
-    def _errors(self, doing: str) -> Iterator[None]:
-        import aiohttp  # noqa: PLC0415  # a client has imported it already
-        import botocore.exceptions as sdk  # noqa: PLC0415  # as above
-
-        try:
-            with sdk_errors(doing):
-                yield
-        except sdk.ClientError as error:
-            raise _RefusedError(_answer_of(error.response)) from error
-        except sdk.SSLError as error:
-            hint = "set s3_ca_bundle (AFLOW_S3_CA_BUNDLE) to the file that holds its authority"
-            raise StoreSettingError(f"cannot {doing}: {error}", hint=hint) from error
-        except (sdk.ConnectionError, sdk.ConnectTimeoutError) as error:
-            raise StoreUnreachableError(f"cannot {doing}: {error}", hint=ENDPOINT_HINT) from error
-        except (
-            sdk.HTTPClientError,
-            sdk.IncompleteReadError,
-            sdk.FlexibleChecksumError,
-            aiohttp.ClientError,
-            OSError,
-        ) as error:
-            raise StoreUnavailableError(f"cannot {doing}: {error or type(error)}") from error
-
-
-class _RefusedError(Exception):
-    """S3 answered with an error."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.says)
-        self.answer = answer
-
-
-def _answer_of(response: _Options) -> Answer:
-    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    facts = response.get("Error", {})
-    code = str(facts.get("Code") or "")
-    # The SDK makes a code of the status where the server gave none.
-    return Answer(status, "" if code.isdecimal() else code, str(facts.get("Message") or ""))
 
 
 def _encryption(config: Config) -> _Options:

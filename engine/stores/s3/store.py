@@ -42,6 +42,7 @@ from engine.stores.s3.bodies import (
     Target,
 )
 from engine.stores.s3.pacing import Pace, paced
+from engine.stores.s3.parts import PartSender
 from engine.stores.s3.place import S3Place
 from engine.stores.s3.room import Room
 from engine.stores.s3.rust import RustSender
@@ -56,8 +57,8 @@ PART_BYTES = 8 * MIB
 FIRST_BYTES = 2 * MIB
 """What is asked for of a blob of unknown size: one request for most of them."""
 
-RANGE_BYTES = 4 * MIB
-UPLOADS, DOWNLOADS = 4, 8
+RANGE_BYTES = 8 * MIB
+UPLOADS, DOWNLOADS = 4, 4
 """Parts and ranges of one blob on their way at once: 32 MiB."""
 
 _DELETES = 8
@@ -90,7 +91,7 @@ def open_s3(
     aws = session or AwsSession(config)
     sender: ask.Sender = SdkSender(place, aws, config)
     if config.s3_client != "aioboto3":
-        sender = RustSender(place, aws, config, sender)
+        sender = RustSender(place, aws, config, PartSender(place, aws, config, sender))
     store = S3BlobStore(
         paced(sender, pace or Pace.of(config)), place, room or Room(config.s3_memory_mib * MIB)
     )
@@ -207,11 +208,15 @@ class S3BlobStore:
             etag = first.etag
             del first
 
+        async def place(at: int, body: Buffer) -> None:
+            await target.place(at - start, body)
+
         async def fetch(at: int) -> None:
             count = min(RANGE_BYTES, end - at)
             async with self.room.take(count):
-                request = ask.Get(key=key, start=at, length=count, etag=etag)
-                await target.place(at - start, (await self._sender.send(request)).body)
+                await self._sender.send(
+                    ask.Get(key=key, start=at, length=count, etag=etag, sink=place)
+                )
 
         await _spread(range(begin, end, RANGE_BYTES), fetch, DOWNLOADS)
         return end - start
@@ -220,8 +225,8 @@ class S3BlobStore:
         if source.size_bytes > min(SINGLE_BYTES, self.room.size_bytes):
             return await self._upload(key, source, if_absent)
         writer = secrets.token_hex(16)
-        async with self.room.take(source.size_bytes):
-            body = await source.cut(0, source.size_bytes) if source.size_bytes else b""
+        size = source.size_bytes
+        async with self.room.take(size), source.cut(0, size) as body:
             return await self._sender.send(
                 ask.Put(key=key, body=body, writer=writer, if_absent=if_absent)
             )
@@ -251,8 +256,7 @@ class S3BlobStore:
 
         async def put(index: int) -> None:
             count = min(part_bytes, source.size_bytes - starts[index])
-            async with self.room.take(count):
-                body = await source.cut(starts[index], count)
+            async with self.room.take(count), source.cut(starts[index], count) as body:
                 parts[index] = await self._sender.send(
                     ask.PutPart(key=key, upload_id=upload_id, number=index + 1, body=body)
                 )

@@ -94,3 +94,62 @@ def test_only_large_arrays_in_rows_are_read_by_range() -> None:
     assert not is_ranged("numpy", large, "zstd", meta)
     assert not is_ranged("numpy", large, None, {**meta, "order": "F"})
     assert not is_ranged("numpy", large, None, {**meta, "shape": []})
+
+
+def test_it_is_reckoned_with_as_an_array() -> None:
+    array = np.arange(12.0).reshape(4, 3)
+    ranged = Blob(array).ranged()
+    assert np.array_equal(ranged + 1, array + 1)
+    assert np.array_equal(2 - ranged, 2 - array)
+    assert np.array_equal(array * ranged, array * array)
+    assert np.array_equal(-ranged, -array)
+    assert np.array_equal(ranged.T @ ranged, array.T @ array)
+    assert (ranged == array).all()
+    assert not (ranged < 0).any()
+    assert 11.0 in ranged
+    changed = Blob(array).ranged()
+    changed += 1
+    assert np.array_equal(changed, array + 1)
+
+
+def test_a_walk_over_its_rows_is_one_read_and_not_one_a_row() -> None:
+    blob = Blob(np.arange(1000.0))
+    assert sum(blob.ranged()) == blob.array.sum()
+    assert (blob.loads, blob.moved) == (1, 0)
+
+
+def test_a_number_of_numpys_is_an_index_like_any_other() -> None:
+    blob = Blob(np.arange(1000.0))
+    assert blob.ranged()[np.int64(7)] == 7
+    assert np.array_equal(blob.ranged()[True], blob.array[True])
+    assert blob.loads == 1, "True is no row"
+
+
+def test_an_array_without_columns_can_be_sliced() -> None:
+    blob = Blob(np.zeros((4, 0)))
+    assert blob.ranged()[1:3].shape == (2, 0)
+
+
+@pytest.mark.parametrize("copy", [True, False, None])
+def test_it_becomes_an_array(copy: bool | None) -> None:
+    blob = Blob(np.arange(3.0))
+    whole = blob.ranged().__array__(None, copy)
+    assert np.array_equal(whole, blob.array)
+    assert (whole is blob.array) is not copy
+
+
+def test_a_row_can_be_set_without_changing_what_is_stored() -> None:
+    blob = Blob(np.arange(3.0))
+    blob.array = blob.array.copy()
+    ranged = blob.ranged()
+    ranged[1] = 7
+    assert list(ranged) == [0.0, 7.0, 2.0]
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(ranged)
+
+
+def test_a_blob_that_became_shorter_is_told_of_by_who_loads_it_whole() -> None:
+    blob = Blob(np.arange(10.0))
+    blob.data = blob.data[:20]
+    assert list(blob.ranged()[1:4]) == [1.0, 2.0, 3.0]
+    assert blob.loads == 1

@@ -169,7 +169,7 @@ def test_a_spec_is_read(text: str, value: StepDecorator | None) -> None:
     ("text", "says", "hint"),
     [
         ("rety", "there is no decorator 'rety'", "did you mean 'retry'?"),
-        ("", "there is no decorator ''", "there are catch"),
+        ("", "there is no decorator ''", "there are batch"),
         ("retry:3", "'3' is not FIELD=VALUE", "retry:times=VALUE"),
         ("retry:=3", "'=3' is not FIELD=VALUE", ""),
         ("retry:tims=3", "has no attribute 'tims'", "did you mean 'times'?"),

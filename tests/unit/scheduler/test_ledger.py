@@ -62,5 +62,6 @@ def test_r08_an_end_that_the_journal_does_not_take_is_told_as_such() -> None:
     assert isinstance(told, RunDone)
     assert not told.is_journaled
     fine, heard = ledger()
+    fine.record(CancelRequestedRecord(1, "why"))
     fine.close_anyhow(DONE)
     assert heard == [DONE]

@@ -13,7 +13,7 @@ from engine.stores.gc import Collected, Request, RunName
 from engine.stores.memory import MemoryBlobStore
 from engine.stores.metadata.base import RunRecord
 from engine.stores.remote.collection import collect
-from engine.stores.remote.keys import GATE, status_key
+from engine.stores.remote.keys import GATES, gate_key, status_key
 from engine.stores.remote.standing import ALIVE_US, Heartbeat, pack_status
 from tests.unit.runtime.shared_flows import Fan, Listed
 from tests.unit.runtime.test_shipping import run_on
@@ -81,7 +81,7 @@ async def test_r20_what_no_run_needs_goes_after_the_time_of_grace(
     assert (await collected(there, clock, dry=True)).blobs == 1
     assert (await collected(there, clock)).blobs == 1
     assert kept(blobs, "blobs/") == needed
-    assert GATE not in blobs.blobs
+    assert kept(blobs, GATES) == []
 
 
 async def test_r20_a_run_that_is_alive_keeps_every_blob_where_it_is(
@@ -132,8 +132,8 @@ async def test_r20_a_run_that_begins_meanwhile_ends_the_collection(
 
         async def put(self, key, parts, *, if_absent=False):  # type: ignore[no-untyped-def]
             done = await super().put(key, parts, if_absent=if_absent)
-            self.shut += key == GATE
-            if key == GATE and self.shut == 2:
+            self.shut += key.startswith(GATES)
+            if key.startswith(GATES) and self.shut == 2:
                 await super().put(status_key("Fan", "R9"), (pack_status(running("R9")),))
             return done
 
@@ -145,26 +145,27 @@ async def test_r20_a_run_that_begins_meanwhile_ends_the_collection(
     await place.aclose()
     assert str(done.began) == "Fan/R9"
     assert len(kept(store, "blobs/")) == 1
-    assert GATE not in store.blobs
+    assert kept(store, GATES) == []
 
 
 async def test_r20_a_run_that_begins_waits_while_the_gate_is_shut(
     blobs: MemoryBlobStore, clock: Clock
 ) -> None:
-    await blobs.put(GATE, (b"",))
-    heart, looks = Heartbeat(blobs, running("R1")), 0
+    await blobs.put(gate_key("1"), (b"",))
+    looks = 0
 
     class Opening(MemoryBlobStore):
-        async def stat(self, key: str) -> BlobInfo | None:
+        async def list(self, prefix: str = "") -> AsyncIterator[BlobInfo]:
             nonlocal looks
-            looks += key == GATE
+            looks += prefix == GATES
             if looks == 2:
-                await self.delete([GATE])
-            return await super().stat(key)
+                await self.delete([gate_key("1")])
+            async for info in super().list(prefix):
+                yield info
 
     opening = Opening(clock)
     opening.blobs = blobs.blobs
-    heart = Heartbeat(opening, running("R1"))
+    heart = Heartbeat(opening, running("R1"), clock)
     await heart.begin()
     assert looks >= 2
     assert status_key("Fan", "R1") in blobs.blobs
@@ -173,9 +174,9 @@ async def test_r20_a_run_that_begins_waits_while_the_gate_is_shut(
 async def test_a_gate_that_a_dead_collection_left_is_passed(
     blobs: MemoryBlobStore, clock: Clock
 ) -> None:
-    await blobs.put(GATE, (b"",))
+    await blobs.put(gate_key("1"), (b"",))
     clock.now_us += ALIVE_US
-    await Heartbeat(blobs, running("R1")).begin()
+    await Heartbeat(blobs, running("R1"), clock).begin()
 
 
 async def test_a_deleted_run_takes_along_what_only_it_needed(

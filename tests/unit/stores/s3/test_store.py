@@ -45,7 +45,7 @@ def test_a_large_blob_goes_in_parts_and_comes_in_ranges() -> None:
 
     run(scenario())
     assert sender.count(ask.PutPart) == 3
-    assert sender.count(ask.Get) == (1 + 5) + 3
+    assert sender.count(ask.Get) == (1 + 3) + 2
     assert not sender.uploads
 
 

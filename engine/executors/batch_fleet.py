@@ -1,0 +1,178 @@
+"""The jobs of a BatchExecutor that have not ended: what was submitted as what, and what is known.
+
+Pure: it is told what was asked and answered, and says what to ask next and who has ended. An array
+job is asked about as one; its children only when it says that more of them have ended than are
+known to have.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+
+from msgspec import Struct, field
+
+from engine.executors.base import Job
+from engine.executors.batch_requests import Submission
+from engine.executors.batch_states import Seen, later
+
+MISSES = 3
+MISSING_S = 20.0
+"""A job that is not described so often, and so long after it was accepted, is forgotten."""
+
+
+class Unit(Struct, eq=False):
+    """One accepted SubmitJob. `live` are the indices of its jobs that have not ended.
+
+    Of an array that an earlier process has submitted (`is_adopted`), all children are asked for
+    once: what they said was heard by that process.
+    """
+
+    submission: Submission
+    job_id: str
+    accepted_s: float
+    live: set[int]
+    is_array: bool
+    is_adopted: bool = False
+    seen: Seen | None = None
+    misses: int = 0
+    looked: int = 0  # how many ends the parent told of when its children were last asked for
+
+
+class Flight(Struct, eq=False):
+    """One job. `unit` is None until Batch has taken it."""
+
+    job: Job
+    unit: Unit | None = None
+    index: int = 0
+    seen: Seen | None = None
+    started_us: int | None = None
+    cancelled: str | None = None
+
+    @property
+    def job_id(self) -> str | None:
+        """The id of this one job with Batch."""
+        if self.unit is None:
+            return None
+        return f"{self.unit.job_id}:{self.index}" if self.unit.is_array else self.unit.job_id
+
+
+class Findings(Struct):
+    """What some answers of Batch say that was not known: the names of jobs that have ended, and
+    of those that run, with since when (microseconds since 1970)."""
+
+    ended: list[str] = field(default_factory=list)
+    running: list[tuple[str, int]] = field(default_factory=list)
+    has_changed: bool = False
+
+
+class Fleet:
+    """Jobs from `add` to `remove`."""
+
+    def __init__(self) -> None:
+        self.flights: dict[str, Flight] = {}
+        self._units: dict[str, Unit] = {}
+
+    @property
+    def units(self) -> list[Unit]:
+        return list(self._units.values())
+
+    def add(self, jobs: Iterable[Job]) -> None:
+        for job in jobs:
+            self.flights[job.name] = Flight(job)
+
+    def accept(
+        self, submission: Submission, job_id: str, now_s: float, *, is_adopted: bool = False
+    ) -> Unit:
+        """Batch has taken a submission, now or before this program began."""
+        here = [i for i, name in enumerate(submission.names) if name in self.flights]
+        unit = Unit(submission, job_id, now_s, set(here), submission.size > 1, is_adopted)
+        for index in here:
+            flight = self.flights[submission.names[index]]
+            flight.unit, flight.index = unit, index
+        if here:
+            self._units[job_id] = unit
+        return unit
+
+    def remove(self, name: str) -> Flight | None:
+        """Forget a job, which has ended; None if it had before."""
+        flight = self.flights.pop(name, None)
+        if flight is not None and (unit := flight.unit) is not None:
+            unit.live.discard(flight.index)
+            if not unit.live:
+                self._units.pop(unit.job_id, None)
+        return flight
+
+    def to_ask(self) -> list[str]:
+        """The ids to describe next: each submission's, and of arrays the children in question."""
+        ids: list[str] = []
+        for unit in self._units.values():
+            if not unit.is_array:
+                ids.append(unit.job_id)
+                continue
+            if self._has_unknown_states(unit):
+                ids += [f"{unit.job_id}:{index}" for index in sorted(unit.live)]
+                unit.looked = unit.seen.children_ended if unit.seen else 0
+            if unit.seen is None or not unit.seen.is_ended:
+                ids.append(unit.job_id)
+        return ids
+
+    def _has_unknown_states(self, unit: Unit) -> bool:
+        if unit.is_adopted:
+            unit.is_adopted = False
+            return True
+        if unit.seen is None:
+            return False
+        if unit.seen.is_ended:
+            return True
+        known = unit.submission.size - len(unit.live)
+        return unit.seen.children_ended > max(known, unit.looked)
+
+    def observe(self, answers: Iterable[Seen]) -> Findings:
+        """Take what Batch said of jobs, in whatever order and however often."""
+        found = Findings()
+        for news in answers:
+            parent, _, index = news.job_id.partition(":")
+            unit = self._units.get(parent)
+            if unit is None:
+                continue
+            if unit.is_array and not index:
+                self._observe_array(unit, news, found)
+            else:
+                self._observe_job(unit, int(index or 0), news, found)
+        return found
+
+    def _observe_array(self, unit: Unit, news: Seen, found: Findings) -> None:
+        known = unit.seen
+        unit.seen = later(known, news)
+        unit.misses = 0
+        found.has_changed |= unit.seen != known
+
+    def _observe_job(self, unit: Unit, index: int, news: Seen, found: Findings) -> None:
+        if index not in unit.live:
+            return
+        name = unit.submission.names[index]
+        flight = self.flights[name]
+        known = flight.seen
+        flight.seen = later(known, news)
+        unit.misses = 0
+        if flight.seen == known and not news.is_ended:
+            return
+        found.has_changed = True
+        if flight.seen.is_ended:
+            found.ended.append(name)
+        elif flight.seen.started_us is not None and flight.started_us is None:
+            found.running.append((name, flight.seen.started_us))
+
+    def miss(self, asked: Collection[str], answers: Iterable[Seen], now_s: float) -> list[str]:
+        """Note which jobs Batch did not describe; return those that it must have forgotten."""
+        missing = set(asked) - {seen.job_id for seen in answers}
+        gone: list[str] = []
+        for job_id in missing:
+            parent, _, index = job_id.partition(":")
+            unit = self._units.get(parent)
+            if unit is None:
+                continue
+            if not index or index == str(min(unit.live)):
+                unit.misses += 1
+            if unit.misses >= MISSES and now_s - unit.accepted_s >= MISSING_S:
+                indices: Sequence[int] = [int(index)] if index else sorted(unit.live)
+                gone += [unit.submission.names[i] for i in indices if i in unit.live]
+        return gone

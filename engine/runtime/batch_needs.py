@@ -1,0 +1,205 @@
+"""What a step needs of AWS Batch: its @batch and @resources, the settings, and the queue's kind."""
+
+import math
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from msgspec.structs import replace
+
+from engine.config import Config
+from engine.errors import ConfigError, LimitExceededError
+from engine.executors.batch_client import BatchClient
+from engine.executors.batch_errors import BatchSettingError
+from engine.executors.batch_requests import Needs, definition, fargate_size
+from engine.flow.decorators.batch import Batch
+from engine.flow.decorators.resources import Resources
+from engine.flow.decorators.specs import Decorators
+
+DEFAULT_CPU, DEFAULT_MEMORY_MIB = 1.0, 4096
+_USABLE = ("ENABLED", "VALID")
+_PLATFORMS = ("EC2", "SPOT", "FARGATE", "FARGATE_SPOT")
+
+
+def batch_steps(decorators: Decorators) -> dict[str, tuple[Batch, Resources | None]]:
+    """The steps that run in Batch, by name."""
+    found = {}
+    for step, chosen in decorators.items():
+        batch = next((d for d in chosen if isinstance(d, Batch)), None)
+        resources = next((d for d in chosen if isinstance(d, Resources)), None)
+        if batch is not None:
+            found[step] = batch, resources
+    return found
+
+
+def needs_of(batch: Batch, resources: Resources | None, config: Config) -> Needs:
+    """Join what is asked for; of what @batch and @resources both ask, the larger.
+
+    `queue` is "" where neither the step nor the settings name one.
+    """
+    more = resources or Resources()
+    is_asked = resources is not None
+    tmpfs = batch.tmpfs_size or (_mib(batch.memory) or DEFAULT_MEMORY_MIB) // 2
+    return Needs(
+        queue=batch.queue or config.batch_queue or "",
+        image=batch.image or config.batch_image or default_image(),
+        cpu=max(batch.cpu or 0, more.cpu if is_asked else 0) or DEFAULT_CPU,
+        memory_mib=max(_mib(batch.memory), _mib(more.memory) if is_asked else 0)
+        or DEFAULT_MEMORY_MIB,
+        gpu=max(batch.gpu or 0, more.gpu or 0),
+        job_role=batch.iam_role or config.batch_job_role,
+        execution_role=batch.execution_role or config.batch_execution_role,
+        shared_memory_mib=max(_mib(batch.shared_memory), _mib(more.shared_memory)) or None,
+        max_swap_mib=_mib(batch.max_swap) or None,
+        swappiness=batch.swappiness,
+        tmpfs_mib=_mib(tmpfs) if batch.use_tmpfs or batch.tmpfs_size else None,
+        tmpfs_path=batch.tmpfs_path,
+        inferentia=batch.inferentia or batch.trainium or 0,
+        efa=batch.efa or 0,
+        ephemeral_gib=batch.ephemeral_storage,
+        host_volumes=tuple(batch.host_volumes or ()),
+        efs_volumes=tuple(batch.efs_volumes or ()),
+        log_driver=batch.log_driver,
+        log_options=dict(batch.log_options or {}),  # type: ignore[arg-type]  # a mapping by then
+        privileged=batch.privileged,
+        tags=dict(batch.aws_batch_tags or {}),  # type: ignore[arg-type]  # as above
+        variables=_temporary(batch),
+    )
+
+
+def default_image() -> str:
+    """The image of Python's own that has this minor version."""
+    return f"python:{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def _mib(size: int | str | None) -> int:
+    return int(size or 0)
+
+
+def _temporary(batch: Batch) -> dict[str, str]:
+    uses_tmpfs = batch.use_tmpfs or batch.tmpfs_size
+    return {"TMPDIR": batch.tmpfs_path} if uses_tmpfs and batch.tmpfs_tempdir else {}
+
+
+def more_memory(needs: Needs, factor: float, times: int) -> Needs:
+    """What the attempt after `times` that ran out of memory needs.
+
+    Fargate gives the next size that it has; what is larger than all of its, it is asked for as it
+    is, and refuses.
+    """
+    wanted = math.ceil(needs.memory_mib * factor**times)
+    if needs.is_fargate:
+        with suppress(LimitExceededError):
+            cpu, wanted = fargate_size(needs.cpu, wanted)
+            return replace(needs, cpu=cpu, memory_mib=wanted)
+    return replace(needs, memory_mib=wanted)
+
+
+class Queues:
+    """The queues that a run uses, each looked up once.
+
+    Args:
+        client: speaks to Batch.
+    """
+
+    def __init__(self, client: BatchClient) -> None:
+        self._client = client
+        self._platforms: dict[str, str] = {}
+        self._only = ""
+
+    async def fit(self, needs: Needs, command: list[str]) -> Needs:
+        """Complete what a step needs by its queue's kind.
+
+        Raises:
+            BatchSettingError: there is no such queue, or it takes no jobs.
+            LimitExceededError: no machine of that kind is so large.
+        """
+        queue = needs.queue or await self.only_queue()
+        if queue not in self._platforms:
+            self._platforms[queue] = await self._platform(queue)
+        needs = replace(needs, queue=queue, platform=self._platforms[queue])
+        if needs.is_fargate:
+            needs = _for_fargate(needs)
+        definition(needs, command)  # what Batch would refuse, is refused here
+        return needs
+
+    async def only_queue(self) -> str:
+        """The queue that there is.
+
+        Raises:
+            BatchSettingError: there is none, or there are several.
+        """
+        if not self._only:
+            usable = [q for q in await self._client.queues() if _is_usable(q)]
+            if len(usable) != 1:
+                names = ", ".join(q["jobQueueName"] for q in usable)
+                told = f"there are {len(usable)} job queues" if usable else "there is no job queue"
+                raise BatchSettingError(
+                    f"{told} that take jobs{f': {names}' if names else ''}",
+                    hint="name one: @batch(queue=...), or the setting batch_queue "
+                    "(AFLOW_BATCH_QUEUE)",
+                )
+            self._only = usable[0]["jobQueueName"]
+        return self._only
+
+    async def _platform(self, name: str) -> str:
+        found = await self._client.queues([name])
+        if not found:
+            known = ", ".join(sorted(q["jobQueueName"] for q in await self._client.queues()))
+            raise BatchSettingError(
+                f"there is no job queue {name!r}",
+                hint=f"there are {known}" if known else "there is none in this region and account",
+            )
+        queue = found[0]
+        if not _is_usable(queue):
+            state, status = queue.get("state"), queue.get("status")
+            raise BatchSettingError(
+                f"job queue {name!r} takes no jobs: it is {state} and {status}",
+                hint=str(queue.get("statusReason") or "enable it, or use another one"),
+            )
+        order = sorted(queue["computeEnvironmentOrder"], key=lambda e: e["order"])
+        names = [e["computeEnvironment"] for e in order]
+        environments = await self._client.environments(names)
+        return _kind(name, environments)
+
+
+def _is_usable(queue: Mapping[str, Any]) -> bool:  # Any: JSON
+    return (queue.get("state"), queue.get("status")) == _USABLE
+
+
+def _kind(queue: str, environments: list[Mapping[str, Any]]) -> str:  # Any: JSON
+    usable = [e for e in environments if e.get("state") == "ENABLED"]
+    if not usable:
+        raise BatchSettingError(
+            f"job queue {queue!r} has no compute environment that is enabled",
+            hint="its jobs would wait for ever: enable one in the AWS console",
+        )
+    kind = str((usable[0].get("computeResources") or {}).get("type") or "EC2")
+    return kind if kind in _PLATFORMS else "EC2"
+
+
+def _for_fargate(needs: Needs) -> Needs:
+    refused = {
+        "gpu": needs.gpu,
+        "inferentia": needs.inferentia,
+        "efa": needs.efa,
+        "host_volumes": needs.host_volumes,
+        "privileged": needs.privileged,
+        "use_tmpfs": needs.tmpfs_mib,
+        "max_swap": needs.max_swap_mib,
+        "shared_memory": needs.shared_memory_mib,
+    }
+    asked = [name for name, value in refused.items() if value]
+    if asked:
+        raise ConfigError(
+            f"queue {needs.queue!r} is of Fargate, which has no {', '.join(asked)}",
+            hint="use a queue of EC2 machines, or leave that out of @batch",
+        )
+    if needs.execution_role is None:
+        raise ConfigError(
+            f"queue {needs.queue!r} is of Fargate, which needs an execution role",
+            hint="@batch(execution_role=...), or the setting batch_execution_role",
+        )
+    cpu, memory_mib = fargate_size(needs.cpu, needs.memory_mib)
+    return replace(needs, cpu=cpu, memory_mib=memory_mib)

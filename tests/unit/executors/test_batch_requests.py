@@ -1,0 +1,125 @@
+"""The bodies of requests to AWS Batch."""
+
+import pytest
+
+from engine.errors import LimitExceededError
+from engine.executors.batch_requests import (
+    Needs,
+    Submission,
+    array_chunks,
+    definition,
+    describe_pages,
+    fargate_size,
+    parcel_name,
+    safe_job_name,
+    submit_body,
+)
+
+COMMAND = ["python3", "-c", "pass"]
+
+
+def test_equal_needs_have_one_definition_and_sizes_are_no_part_of_it() -> None:
+    small, large = Needs("q", "image", cpu=1, memory_mib=1), Needs("q", "image", cpu=9, gpu=2)
+    other = Needs("q", "another")
+    assert definition(small, COMMAND) == definition(large, COMMAND)
+    names = {definition(n, COMMAND)["jobDefinitionName"] for n in (small, large, other)}
+    assert len(names) == 2
+    assert all(len(name) <= 128 for name in names)
+
+
+def test_a_definition_on_ec2_says_all_that_a_step_may_ask_for() -> None:
+    needs = Needs(
+        "q",
+        "image",
+        job_role="role",
+        execution_role="puller",
+        shared_memory_mib=64,
+        max_swap_mib=100,
+        swappiness=60,
+        tmpfs_mib=512,
+        inferentia=1,
+        efa=1,
+        host_volumes=["/data", "/a:/b"],
+        efs_volumes=["fs-1:/models"],
+        log_driver="awslogs",
+        log_options={"awslogs-group": "g"},
+        privileged=True,
+    )
+    body = definition(needs, COMMAND)
+    assert body["platformCapabilities"] == ["EC2"]
+    container = body["containerProperties"]
+    assert (container["jobRoleArn"], container["executionRoleArn"]) == ("role", "puller")
+    linux = container["linuxParameters"]
+    assert (linux["sharedMemorySize"], linux["maxSwap"], linux["swappiness"]) == (64, 100, 60)
+    assert [t["size"] for t in linux["tmpfs"]] == [512]
+    devices = [d["hostPath"] for d in linux["devices"]]
+    assert devices == ["/dev/neuron0", "/dev/infiniband/uverbs0"]
+    mounts = {m["sourceVolume"]: m["containerPath"] for m in container["mountPoints"]}
+    assert mounts == {"host_0": "/data", "host_1": "/b", "efs_0": "/models"}
+    assert container["logConfiguration"]["options"] == {"awslogs-group": "g"}
+    assert container["privileged"] is True
+
+
+def test_a_definition_on_fargate_has_a_network_and_a_disk() -> None:
+    needs = Needs("q", "image", platform="FARGATE_SPOT", ephemeral_gib=30, execution_role="r")
+    body = definition(needs, COMMAND)
+    container = body["containerProperties"]
+    assert body["platformCapabilities"] == ["FARGATE"]
+    assert container["networkConfiguration"] == {"assignPublicIp": "ENABLED"}
+    assert container["ephemeralStorage"] == {"sizeInGiB": 30}
+
+
+def test_a_job_says_its_size_its_variables_and_its_time() -> None:
+    needs = Needs("q", "image", cpu=2.5, memory_mib=999, gpu=1, tags={"a": "b"})
+    body = submit_body(Submission("p", ["x"], needs, timeout_s=10.2), "d", {"B": "2", "A": "1"})
+    sizes = {r["type"]: r["value"] for r in body["containerOverrides"]["resourceRequirements"]}
+    assert sizes == {"VCPU": "2.5", "MEMORY": "999", "GPU": "1"}
+    variables = body["containerOverrides"]["environment"]
+    assert variables == [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]
+    assert body["timeout"] == {"attemptDurationSeconds": 60}
+    assert (body["jobQueue"], body["jobDefinition"], body["tags"]) == ("q", "d", {"a": "b"})
+    assert "arrayProperties" not in body
+
+
+def test_several_jobs_are_an_array() -> None:
+    body = submit_body(Submission("p", ["x", "y"], Needs("q", "image")), "d", {})
+    assert body["arrayProperties"] == {"size": 2}
+    assert "timeout" not in body
+
+
+@pytest.mark.parametrize(
+    ("cpu", "memory_mib", "expected"),
+    [
+        (0.1, 1, (0.25, 512)),
+        (0.25, 2049, (0.5, 3072)),
+        (1, 4096, (1.0, 4096)),
+        (1, 30_000, (4.0, 30_720)),
+        (16, 122_880, (16.0, 122_880)),
+    ],
+)
+def test_fargate_gives_the_smallest_size_that_holds_both(
+    cpu: float, memory_mib: int, expected: tuple[float, int]
+) -> None:
+    assert fargate_size(cpu, memory_mib) == expected
+
+
+def test_what_fargate_has_not_is_refused() -> None:
+    with pytest.raises(LimitExceededError, match="122,881 MiB"):
+        fargate_size(1, 122_881)
+
+
+def test_names_tell_submissions_apart_and_are_equal_for_equal_jobs() -> None:
+    assert parcel_name(["r-s-0-0"]) == "r-s-0-0"
+    assert parcel_name(["a", "b"]) == parcel_name(["a", "b"])
+    assert len({parcel_name(["a", "b"]), parcel_name(["a", "c"]), parcel_name(["a"])}) == 3
+    assert safe_job_name("a.b") != safe_job_name("a-b")
+
+
+def test_pages_join_to_what_was_asked_and_none_is_empty() -> None:
+    ids = [str(number) for number in range(201)]
+    pages = describe_pages(ids)
+    assert [i for page in pages for i in page] == ids
+    assert [len(page) for page in pages] == [100, 100, 1]
+    assert describe_pages([]) == []
+    with pytest.raises(ValueError, match="size"):
+        array_chunks(ids, 10_001)
