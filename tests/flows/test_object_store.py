@@ -248,6 +248,24 @@ def test_a_range_of_an_array_in_s3_moves_less_than_a_hundredth_of_it(
     assert moved == 200 * 8
 
 
+LOADS = """
+from engine import Flow
+
+assert Flow("Sums").latest_run["end"].task.data.table.shape == (50_000,)
+"""
+
+
+def test_a_program_that_loads_a_value_from_s3_and_closes_nothing_ends(
+    machine: Callable[[str], Machine],
+) -> None:
+    here, there = machine("here"), machine("there")
+    here.done("run", "sums.py")
+    loads = subprocess.run(
+        [sys.executable, "-c", LOADS], env=os.environ | there.env, capture_output=True, timeout=30
+    )
+    assert (loads.returncode, loads.stderr) == (0, b"")
+
+
 FOLLOWED = """
 import os, time
 from engine import FlowSpec, step
