@@ -3,6 +3,7 @@
 What has ended does not change, so it is pulled once. What runs is asked for again after a second.
 """
 
+import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -123,7 +124,8 @@ class RemoteReader(Reader):
 
     def close(self) -> None:
         super().close()
-        if self._has_fetched:  # once: what is closed again, at the interpreter's end, has no loop
+        # Garbage is closed in any thread, and at the interpreter's end, when threads stand still.
+        if self._has_fetched and not (self._portal.is_here or sys.is_finalizing()):
             self._has_fetched = False
             self._portal.call(lambda replica: replica.trim())
         self._portal.close()

@@ -160,17 +160,12 @@ class RunFencedError(StoreError):
 
     code = "run-fenced"
 
-    def __init__(self, run: str, *, was_silent: bool = False) -> None:
-        if was_silent:
-            problem = "was taken for dead by a collection: its driver had been silent for minutes"
-            hint = f"aflow resume {run.rpartition('/')[2]}"
-        else:
-            problem = "is driven by another process"
-            hint = "`aflow status` says by whom"
+    def __init__(self, run: str) -> None:
         super().__init__(
-            f"run {run} {problem}, so nothing more of it is committed from here", hint=hint
+            f"run {run} is driven by another process, so nothing more of it is committed from here",
+            hint="`aflow status` says by whom",
         )
-        self.run, self.was_silent = run, was_silent
+        self.run = run
 
 
 class JournalDamagedError(StoreError):

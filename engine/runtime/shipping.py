@@ -6,13 +6,13 @@ where others can read it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from engine.errors import NotFoundError, StoreUnavailableError
+from engine.errors import EngineError, NotFoundError, StoreError, StoreUnavailableError
 from engine.groups import unwrapped
 from engine.scheduler.progress import Observer, RunDone, RunEvent
 from engine.stores.metadata.base import RunRecord
@@ -23,7 +23,7 @@ from engine.stores.remote.replica import Replica
 from engine.stores.remote.shipper import Growing, Shipment, Shipper
 from engine.stores.remote.standing import Heartbeat
 
-SETTLE_S = 1.5
+SETTLE_S = 1.0
 """How long a run that was told to end goes on shipping; what is left, a resume ships."""
 
 
@@ -52,8 +52,30 @@ class Freight(Struct, frozen=True):
     is_sure: bool = True
 
 
-class _Last(Struct):
-    record: RunRecord | None = None
+class _Course(Struct):
+    """How a run and its shipping went so far.
+
+    `driving` is the task that drives the run; `end` its record, once its end is journaled.
+    """
+
+    run_id: str
+    driving: "asyncio.Task[object]"
+    end: RunRecord | None = None
+    is_over: bool = False
+    is_shipped: bool = False
+    is_stopped: bool = False
+    refusal: EngineError | None = None
+
+    async def follow(self, work: Awaitable[None]) -> None:
+        """Do `work`; if the object store refuses it, let the driver end, and say why."""
+        try:
+            await work
+        except (StoreError, NotFoundError) as error:
+            self.refusal = self.refusal or error
+            if not (self.is_over or self.is_stopped):
+                # Not raised here: the group would cancel the driver, and know no reason.
+                self.is_stopped = True
+                self.driving.cancel(f"the datastore failed: {error.message}")
 
 
 @asynccontextmanager
@@ -69,7 +91,9 @@ async def shipped(replica: Replica, freight: Freight) -> AsyncIterator[Beside]:
         NotFoundError: the run, or one that it goes on from, was deleted meanwhile.
         StoreError: the object store does not take it. The block is cancelled then, if it runs.
     """
-    record, last = freight.record, _Last()
+    driving = asyncio.current_task()
+    assert driving is not None  # a coroutine runs in one
+    record, course = freight.record, _Course(freight.record.run_id, driving)
     heart = Heartbeat(replica.blobs, record, replica.now_us)
     standing = _Standing(replica, heart, freight)
     shipper = replica.shipper(
@@ -85,41 +109,59 @@ async def shipped(replica: Replica, freight: Freight) -> AsyncIterator[Beside]:
 
     def observe(event: RunEvent) -> None:
         if isinstance(event, RunDone) and event.is_journaled:
-            last.record = replace(
+            course.end = replace(
                 record, status=event.status, ended_us=event.at_us, reason=event.reason
             )
         shipper.wake()
 
-    with _told(record), unwrapped():
+    with _told(course), unwrapped():
         async with broker(replica.downloads.fetch) as path, asyncio.TaskGroup() as group:
-            beating = group.create_task(heart.run(), name=f"heartbeat of {record.run_id}")
+            beating = group.create_task(
+                course.follow(heart.run()), name=f"heartbeat of {record.run_id}"
+            )
             shipping = group.create_task(
-                _ship(standing, shipper), name=f"shipper of {record.run_id}"
+                course.follow(_ship(standing, shipper)), name=f"shipper of {record.run_id}"
             )
             limit_s: float | None = SETTLE_S
             try:
                 yield Beside(path, observe, shipper)
                 limit_s = None
             finally:
+                course.is_over = True
                 shipper.close()
                 await asyncio.wait({shipping}, timeout=limit_s)
-                is_shipped = shipping.done() and not shipping.cancelled()
                 # Without an end in the journal there is no last word; silence tells of it.
-                if is_shipped and not shipping.exception() and last.record:
-                    await heart.end(last.record)
+                if _has_succeeded(shipping) and course.refusal is None and course.end:
+                    await heart.end(course.end)
                     mark_shipped(replica.layout, record.flow, record.run_id)
+                    course.is_shipped = True
                     await replica.trim()
                 beating.cancel()
 
 
+def _has_succeeded(task: "asyncio.Task[None]") -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
+
+
 @contextmanager
-def _told(record: RunRecord) -> Iterator[None]:
+def _told(course: _Course) -> Iterator[None]:
+    """Raise why the run was not shipped, and say how what is left of it gets there."""
+    rest = f"what was not uploaded is kept here: aflow resume {course.run_id}"
     try:
         yield
+    except asyncio.CancelledError as cancelled:
+        is_ours = course.is_stopped and not course.driving.uncancel()
+        if not is_ours:
+            if not course.is_shipped:
+                cancelled.add_note(rest)
+            raise
     except StoreUnavailableError as error:
-        kept = f"what was not uploaded is kept here: aflow resume {record.run_id}"
-        error.hint = f"{error.hint}; {kept}" if error.hint else kept
-        raise
+        course.refusal = error
+    if course.refusal is not None:
+        if isinstance(course.refusal, StoreUnavailableError):
+            hint = course.refusal.hint
+            course.refusal.hint = f"{hint}; {rest}" if hint else rest
+        raise course.refusal
 
 
 class _Standing:

@@ -2,10 +2,10 @@
 
 python -m tests.faults.remote_kills [--kills N] [--seed S] [--points] [--record FILE]
 
-A trial runs the flow on one machine and kills the driver: at a seeded instant, or with --points at
-each passage of each crash point of shipping. What others can see then must be sound. Another
-machine resumes: what was shipped is reused, the rest done again. Then the first machine resumes,
-which loses and repeats nothing at all; and a third one, which has seen none of it, reads it all.
+A trial runs the flow on one machine and kills the driver: at a seeded point of its progress, or
+with --points at each passage of each crash point of shipping. What others can see then must be
+sound. Another machine resumes: what was shipped is reused, the rest done again. Then the first one
+resumes, which loses and repeats nothing at all; and a third, which has seen none of it, reads it.
 """
 
 import argparse
@@ -22,13 +22,17 @@ from tests.faults.crashes import Digests, Tally, Undisturbed
 from tests.faults.remote_site import RemoteSite, Variables, own_server, say, url_of
 from tests.reliability.record import add_record_option, write_record
 
+LATER_S = 0.5  # about as long as shipping goes on after the last task
 Kill = Callable[[RemoteSite], int]
 """Runs the flow on a machine, kills its driver, and returns the exit code."""
 
 
-def killed_at(instant_s: float, site: RemoteSite) -> int:
+def killed_at(tasks: int, later_s: float, site: RemoteSite) -> int:
+    """Kill when so many tasks have begun, a moment later."""
     process = site.begin(["run", "nested.py"])
-    time.sleep(instant_s)
+    while process.poll() is None and len(site.executed()) < tasks:
+        time.sleep(0.005)
+    time.sleep(later_s)
     process.kill()
     code = process.wait(timeout=60)
     site.ended()
@@ -57,7 +61,6 @@ def trial(folder: Path, variables: Variables, kill: Kill, expected: Digests) -> 
         if code := site.call(words):
             problems.append(f"{' '.join(words)} ended with {code}: {site.said()}")
             continue
-        site.check()
         done = site.verdict(expected)
         problems += [f"{site.folder.name}: {problem}" for problem in done.problems]
         done.problems = []
@@ -73,17 +76,16 @@ def trial(folder: Path, variables: Variables, kill: Kill, expected: Digests) -> 
 def campaign(
     folder: Path, variables: Variables, kills: int, seed: int, *, tell: bool = False
 ) -> Tally:
-    """Trials at seeded instants until there were so many kills."""
+    """Trials at seeded points of progress until there were so many kills."""
     undisturbed = _undisturbed(folder, variables)
     total, number = Tally(), 0
     while total.kills < kills and number < 3 * kills:
         chance = random.Random(seed * 1_000_003 + number)
-        # The interpreter's start is no part of the run; most instants lie after it.
-        instant_s = round(chance.triangular(0.15, 1.05, 0.7) * undisturbed.took_s, 4)
-        done = trial(
-            folder / str(number), variables, partial(killed_at, instant_s), undisturbed.digests
-        )
-        done.problems = [f"killed after {instant_s} s: {p}" for p in done.problems]
+        tasks = chance.randint(0, len(undisturbed.digests))
+        later_s = round(chance.uniform(0, LATER_S), 3)
+        kill = partial(killed_at, tasks, later_s)
+        done = trial(folder / str(number), variables, kill, undisturbed.digests)
+        done.problems = [f"killed {later_s} s after {tasks} tasks: {p}" for p in done.problems]
         total.add(done)
         number += 1
         if tell:
@@ -117,7 +119,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--points", action="store_true", help="crash points, not instants")
+    parser.add_argument("--points", action="store_true", help="at crash points")
     add_record_option(parser)
     options = parser.parse_args()
     began, counts = time.monotonic(), {}

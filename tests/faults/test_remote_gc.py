@@ -1,4 +1,4 @@
-"""R-20 in S3: collections, and kills in the middle of an upload, beside runs of other machines."""
+"""R-20 in S3: collections beside runs of other machines; and runs that end in an upload."""
 
 import json
 import os
@@ -114,3 +114,24 @@ def test_r20_a_driver_killed_in_an_upload_leaves_no_blob_and_an_upload_that_gc_d
     assert there.check() == ""
     assert os.listdir(there.store / "blobs" / "tmp") == []
     assert here.orphans() == []
+
+
+def test_r05_a_run_interrupted_in_an_upload_says_how_the_rest_gets_there(
+    tmp_path: Path, seaweedfs: ServerAddress
+) -> None:
+    url = url_of(tmp_path)
+    here, there = (LargeSite(tmp_path / n, url, seaweedfs.variables) for n in ("a", "b"))
+    watched = Watched(0.0, due=lambda head: "partnumber=2" in head, then=lambda: "silent")
+    with proxied(seaweedfs.endpoint_url, watched) as proxy:
+        process = here.begin(["run", "nested.py"], AWS_ENDPOINT_URL=proxy)
+        assert watched.happened.wait(30)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130, here.said()
+        here.ended()
+    run_id = here.runs()[-1].run_id
+    assert f"what was not uploaded is kept here: aflow resume {run_id}" in here.said()
+    assert here.orphans() == []
+    assert there.check() == ""
+    assert here.call(["resume", run_id]) == 0, here.said()
+    assert there.check() == ""
+    assert collected(there)["complete"]

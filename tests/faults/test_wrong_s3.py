@@ -29,6 +29,8 @@ def test_r06_a_run_with_wrong_settings_of_s3_ends_at_once_and_says_why(
     assert case.says in error
     assert case.hint in error[error.index("hint:") :]
     assert "finished" not in said.err
+    if "Task was ended" in said.err:
+        assert "cancelled: the datastore failed" in said.err
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if not c.readable], ids=name_of)

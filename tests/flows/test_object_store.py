@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ import pytest
 
 from engine.config import Config
 from engine.stores.s3.store import open_s3
+from engine.testing.fault_proxy import Faults
 from engine.testing.servers import ServerAddress
+from tests.faults.remote_site import proxied
 from tests.flows.harness import Said, aflow
 
 FLOW = """
@@ -196,6 +199,122 @@ async def _damage(url: str, server: ServerAddress, key: str) -> None:
         data[len(data) // 2] ^= 1
         await store.put(key, (data,))
         await store.aclose()
+
+
+LARGE = """
+import numpy as np
+from engine import FlowSpec, step
+
+class Large(FlowSpec):
+    @step
+    def start(self):
+        self.array = np.random.default_rng(7).random(8_400_000)
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+"""
+RANGES = """
+import numpy as np
+from engine import Flow
+
+array = Flow("Large").latest_run["start"].task.data.array
+assert (array[1000:1200] == np.random.default_rng(7).random(1200)[1000:]).all()
+"""
+
+
+def test_a_range_of_an_array_in_s3_moves_less_than_a_hundredth_of_it(
+    machine: Callable[[str], Machine], seaweedfs: ServerAddress
+) -> None:
+    here, there = machine("here"), machine("there")
+    (here.folder / "large.py").write_text(LARGE)
+    here.done("run", "large.py")
+    faults = Faults(0.0)
+    with proxied(seaweedfs.endpoint_url, faults) as proxy:
+        read = subprocess.run(
+            [sys.executable, "-c", RANGES],
+            env=os.environ | there.env | {"AWS_ENDPOINT_URL": proxy},
+            capture_output=True,
+            text=True,
+        )
+    assert read.returncode == 0, read.stderr
+    asked, *more = [head for head in faults.heads if "/blobs/" in head]
+    assert more == []
+    assert asked.startswith("get ")
+    found = re.search(r"range: bytes=(\d+)-(\d+)", asked)
+    assert found
+    moved = int(found[2]) - int(found[1]) + 1
+    assert moved == 200 * 8
+
+
+LOADS = """
+from engine import Flow
+
+assert Flow("Sums").latest_run["end"].task.data.table.shape == (50_000,)
+"""
+
+
+def test_a_program_that_loads_a_value_from_s3_and_closes_nothing_ends(
+    machine: Callable[[str], Machine],
+) -> None:
+    here, there = machine("here"), machine("there")
+    here.done("run", "sums.py")
+    loads = subprocess.run(
+        [sys.executable, "-c", LOADS], env=os.environ | there.env, capture_output=True, timeout=30
+    )
+    assert (loads.returncode, loads.stderr) == (0, b"")
+
+
+FOLLOWED = """
+import os, time
+from engine import FlowSpec, step
+
+class Followed(FlowSpec):
+    @step
+    def start(self):
+        print("waiting", flush=True)
+        while not os.path.exists("go"):
+            time.sleep(0.05)
+        print("went on")
+        self.next(self.end)
+
+    @step
+    def end(self):
+        raise ValueError("asked to")
+"""
+
+
+def test_a_run_that_another_machine_drives_is_followed_to_its_exit_code(
+    machine: Callable[[str], Machine],
+) -> None:
+    here, there = machine("here"), machine("there")
+    (here.folder / "followed.py").write_text(FOLLOWED)
+    command = [sys.executable, "-P", "-c", "from engine.cli.main import main; main()"]
+    run = subprocess.Popen(
+        [*command, "run", "followed.py", "--quiet"],
+        cwd=here.folder,
+        env=os.environ | here.env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not json.loads(there.done("list", "--json").out)["runs"]:
+        assert run.poll() is None
+    with subprocess.Popen(
+        [*command, "logs", "-f", "@latest", "--no-log-prefix"],
+        cwd=there.folder,
+        env=os.environ | there.env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as following:
+        assert following.stdout is not None
+        assert following.stdout.readline() == "waiting\n"
+        (here.folder / "go").touch()
+        assert following.stdout.readline() == "went on\n"
+        assert "asked to" in following.stdout.read()
+    assert (following.returncode, run.wait(30)) == (1, 1)
 
 
 def test_doctor_tells_whether_s3_can_be_used(machine: Callable[[str], Machine]) -> None:

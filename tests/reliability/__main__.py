@@ -28,8 +28,11 @@ _NAMED = " or ".join(f"test_{kind}{tens}" for kind in "rs" for tens in "012")
 CAMPAIGNS = (
     ("R-01", "tests.faults.kill_campaign", "--kills", "500"),
     ("R-01", "tests.faults.wide", "--tasks", "10000"),
+    ("R-01", "tests.faults.remote_kills", "--kills", "50"),
     ("R-02", "tests.faults.crash_points"),
+    ("R-02", "tests.faults.remote_kills", "--points"),
     ("R-02", "tests.faults.power_loss"),
+    ("R-06", "tests.faults.remote_faults"),
     ("R-07", "tests.faults.corruption"),
     ("R-08", "tests.faults.disk_faults"),
     ("R-11", "tests.faults.batch_news", "--examples", "10000"),

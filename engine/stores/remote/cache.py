@@ -28,6 +28,11 @@ def mark_shipped(layout: Layout, flow: str, run_id: str) -> None:
         (layout.run(flow, run_id) / UNSHIPPED).unlink()
 
 
+def is_unshipped(layout: Layout, flow: str, run_id: str) -> bool:
+    """Whether a run was driven here and its end is not in the object store."""
+    return (layout.run(flow, run_id) / UNSHIPPED).exists()
+
+
 def trim(layout: Layout, max_bytes: int) -> int:
     """Remove the blobs that were used longest ago, until the others are at most `max_bytes`.
 

@@ -39,9 +39,14 @@ class Downloads:
 
     async def _fetch(self, digest: str) -> None:
         temporary = os.path.join(self._directory.root, "tmp")
+        need_bytes: int | None = None
         try:
             with new_file(temporary) as (fd, name):
-                await self._blobs.get_to_file(blob_key(digest), fd)
+                try:
+                    await self._blobs.get_to_file(blob_key(digest), fd)
+                except OSError:
+                    need_bytes = os.fstat(fd).st_size  # as long as it was to become
+                    raise
                 await to_its_end(self._directory.adopt, digest, fd, name)
         except OSError as error:
-            raise access_error(error, temporary, "write to") from error
+            raise access_error(error, temporary, "write to", need_bytes) from error

@@ -50,6 +50,11 @@ class Portal(Generic[C]):
             done = asyncio.run_coroutine_threadsafe(run(), self._running())
         return done.result()
 
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the portal's own thread, which cannot wait for a call."""
+        return self._thread is threading.current_thread()
+
     def close(self) -> None:
         """End the thread; a later call starts another. The thread itself may call this, too."""
         with self._lock:

@@ -224,7 +224,7 @@ class Pulling:
             # Who pulled it last may have been killed before the list had it. A driver lists itself.
             was_here = self._layout.lock(flow, run_id).exists()
             if has_grown or not (was_here or await in_thread(self._is_indexed, flow, run_id)):
-                await self._index(flow, run_id)
+                await self.index(flow, run_id)
         return gap_in(segments[JOURNAL])
 
     async def segments(self, flow: str, run_id: str) -> dict[str, list[Segment]]:
@@ -264,8 +264,12 @@ class Pulling:
         data = await self._blobs.get(segment_key(flow, run_id, name, segment.start))
         return data[: segment.size_bytes]  # it may have been merged into a longer one meanwhile
 
-    async def _index(self, flow: str, run_id: str) -> None:
-        """Write what the journal says of tasks to metadata. The run is its driver's matter."""
+    async def index(self, flow: str, run_id: str) -> None:
+        """Write what the journal here says of tasks to metadata. The run is its driver's matter.
+
+        Raises:
+            StoreError: the journal is damaged, or metadata takes nothing.
+        """
         size = await in_thread(_size, str(self._layout.journal(flow, run_id)))
         found = await in_thread(rebuilt_of, self._layout, flow, run_id, self._decode)
         if found is not None:

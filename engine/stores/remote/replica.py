@@ -8,6 +8,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -23,7 +24,7 @@ from engine.stores.leases import Lease
 from engine.stores.logs import LOG_MAGIC
 from engine.stores.metadata.base import MetadataStore, RunRecord
 from engine.stores.metadata.rebuild import Decoder, rebuilt_of
-from engine.stores.remote.cache import mark_shipped, mark_unshipped, trim
+from engine.stores.remote.cache import is_unshipped, mark_shipped, mark_unshipped, trim
 from engine.stores.remote.downloads import Downloads
 from engine.stores.remote.keys import JOURNAL, LOG
 from engine.stores.remote.named import Named
@@ -132,6 +133,9 @@ class Replica:
         lock = self.layout.lock(flow, run_id)
         if run_holder(str(lock)) is not None:
             return False
+        if is_unshipped(self.layout, flow, run_id):  # a killed driver leaves its list behind, too
+            with suppress(JournalDamagedError):
+                await self.pulling.index(flow, run_id)
         there = await self._there(flow, run_id)
         here = [await in_thread(_size, str(self.layout.run(flow, run_id) / n)) for n in _MAGICS]
         if not lock.exists() or (there[0] >= here[0] and there[1] >= here[1]):

@@ -15,11 +15,11 @@ from contextlib import suppress
 from msgspec import Struct
 
 from engine import crashpoints
-from engine.errors import RunFencedError
+from engine.errors import NotFoundError, RunFencedError, StoreAccessError
 from engine.groups import unwrapped
 from engine.stores.artifacts import PACKED, read_entry, unpack_entry
 from engine.stores.base import BlobStore
-from engine.stores.directory import BlobDirectory
+from engine.stores.directory import BlobDirectory, access_error
 from engine.stores.journals import JournalReader
 from engine.stores.manifest import Entry, Manifest
 from engine.stores.packed import PackedList
@@ -107,12 +107,27 @@ class FileShipping:
         return await self._blobs.put(key, (data,), if_absent=if_absent)
 
 
-def _read(path: str, segment: Segment) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+def _opened(path: str) -> JournalReader:
     try:
-        return os.pread(fd, segment.size_bytes, segment.start)
-    finally:
-        os.close(fd)
+        return JournalReader(path)
+    except NotFoundError as error:
+        raise StoreAccessError(
+            path,
+            doing="read",
+            problem="it was removed",
+            hint="`aflow resume` goes on from what was uploaded",
+        ) from error
+
+
+def _read(path: str, segment: Segment) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            return os.pread(fd, segment.size_bytes, segment.start)
+        finally:
+            os.close(fd)
+    except OSError as error:  # somebody has removed the cache, for one
+        raise access_error(error, path, "read") from error
 
 
 class _Stretch(Struct):
@@ -245,7 +260,7 @@ class Shipper:
     def _wants(self) -> tuple[dict[bytes, Wanted], int]:
         """The blobs that new frames name, and where those frames end."""
         found: dict[There, dict[bytes, Wanted]] = {there: {} for there in There}
-        with JournalReader(self._journal.file.path) as reader:
+        with _opened(self._journal.file.path) as reader:
             for number, (_, payload) in enumerate(reader.scan(self._looked_to), 1):
                 for packed, there in self._named(payload):
                     if there is There.CERTAIN and not self._is_sure:

@@ -5,18 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from engine.errors import StoreUnavailableError
+from engine.config import Config
+from engine.errors import StoreAccessError, StoreUnavailableError
+from engine.runtime import Engine, RunOptions
 from engine.runtime.stores import Stores
-from engine.scheduler.journal import manifests_in
+from engine.scheduler.progress import RunDone, RunEvent
 from engine.stores.base import Buffer
-from engine.stores.gc import Collected, Request
 from engine.stores.memory import MemoryBlobStore
-from engine.stores.remote.collection import collect
-from engine.stores.remote.standing import ALIVE_US
+from tests.unit.runtime.flows import Naps
 from tests.unit.runtime.shared_flows import Fan
 from tests.unit.runtime.test_shipping import CountedStore, run_on
-from tests.unit.stores.remote.machines import machine, now_us
+from tests.unit.stores.remote.machines import machine
 
 
 async def listed(stores: Stores) -> list[tuple[str, str]]:
@@ -81,25 +82,94 @@ async def test_two_that_go_on_from_one_killed_run_at_once_both_do(tmp_path: Path
     assert copy.read_bytes() == here.read_bytes()
 
 
-class Sleepy(CountedStore):
-    """A store whose clock jumps, and which collects, before the journal's `at`-th segment is put:
-    as if the driver had slept between its blobs and its commit."""
+async def test_r05_a_run_that_is_cancelled_as_it_ships_says_how_the_rest_gets_there(
+    tmp_path: Path,
+) -> None:
+    class Stuck(CountedStore):
+        async def put(self, key: str, parts: Sequence[Buffer], *, if_absent: bool = False) -> bool:
+            if "/journal/" in key and self.refuses:
+                await asyncio.Event().wait()
+            return await super().put(key, parts, if_absent=if_absent)
 
-    def __init__(self, folder: Path, at: int) -> None:
-        super().__init__()
-        self._folder, self._at, self._puts = folder, at, 0
-        self._skew_us = 0
-        self._now_us = lambda: now_us() + self._skew_us
-        self.collected: Collected | None = None
+    blobs = Stuck()
+    blobs.refuses = "stuck"
+    ended = asyncio.Event()
+    engine = Engine(Config(datastore=str(tmp_path / "a"), package_suffixes="none"))
+    engine._stores = machine(tmp_path / "a", blobs)
 
-    async def put(self, key: str, parts: Sequence[Buffer], *, if_absent: bool = False) -> bool:
-        self._puts += "/journal/" in key and self.collected is None
-        if self._puts == self._at and self.collected is None:
-            self.collected = Collected()
-            self._skew_us += ALIVE_US + 1
-            there = machine(self._folder, self)
-            assert there.replica is not None
-            request = Request(manifests_in, self._now_us(), 0)
-            self.collected = await collect(there.replica, request)
-            await there.aclose()
-        return await super().put(key, parts, if_absent=if_absent)
+    def watch(event: RunEvent) -> None:
+        if isinstance(event, RunDone):
+            ended.set()
+
+    async with engine:
+        run = asyncio.create_task(engine.execute(Fan, RunOptions(), observers=(watch,)))
+        await ended.wait()
+        await asyncio.sleep(0)
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError) as cancelled:
+            await run
+    (first,) = run_ids(tmp_path / "a")
+    assert [f"aflow resume {first}" in note for note in cancelled.value.__notes__] == [True]
+    blobs.refuses = ""
+    second = await run_on(tmp_path / "a", blobs, Fan, resume=first)
+    assert await seen_from(tmp_path / "b", blobs) == [
+        (first, "succeeded"),
+        (second.run_id, "succeeded"),
+    ]
+
+
+async def test_r06_tasks_are_told_that_the_store_ends_them(tmp_path: Path) -> None:
+    blobs = CountedStore()
+    blobs.refuses = "status/"
+    done: list[RunDone] = []
+    engine = Engine(Config(datastore=str(tmp_path / "a"), package_suffixes="none"))
+    engine._stores = machine(tmp_path / "a", blobs)
+
+    def watch(event: RunEvent) -> None:
+        if isinstance(event, RunDone):
+            done.append(event)
+
+    async with engine:
+        with pytest.raises(StoreUnavailableError, match="was not taken"):
+            await engine.execute(Naps, RunOptions(), observers=(watch,))
+    assert [event.status for event in done] == ["interrupted"]
+    assert "the datastore failed: status/Naps" in str(done[0].reason)
+
+
+@pytest.mark.parametrize("name", ["journal", "log"])
+async def test_r08_a_run_whose_cache_is_removed_is_not_listed_as_if_it_were_whole(
+    tmp_path: Path, name: str
+) -> None:
+    class Removing(CountedStore):
+        async def put(self, key: str, parts: Sequence[Buffer], *, if_absent: bool = False) -> bool:
+            if key.startswith("status/") and not self.requests["put status"]:
+                (run,) = run_ids(tmp_path / "a")
+                (tmp_path / "a" / "runs" / "Fan" / run / name).unlink()
+            return await super().put(key, parts, if_absent=if_absent)
+
+    blobs = Removing()
+    with pytest.raises(StoreAccessError, match=rf"cannot read .*{name}: "):
+        await run_on(tmp_path / "a", blobs, Fan)
+    (run_id,) = run_ids(tmp_path / "a")
+    there = machine(tmp_path / "b", blobs)
+    await listed(there)
+    record = await there.metadata.run("Fan", run_id)
+    await there.aclose()
+    assert record is not None
+    assert record.status == "running", "others take it for dead when it is silent"
+
+
+async def test_a_resume_lists_what_a_killed_driver_did_not(
+    tmp_path: Path,
+) -> None:
+    blobs = CountedStore()
+    first = await run_on(tmp_path / "a", blobs, Fan, parameters={"fails": True})
+    (tmp_path / "a" / "runs" / "Fan" / first.run_id / "unshipped").touch()
+    stores = machine(tmp_path / "a", blobs)
+    before = [task async for task in stores.metadata.tasks("Fan", first.run_id)]
+    behind = [replace(task, status="running", result=None, ended_us=None) for task in before]
+    await stores.metadata.put_tasks(behind)
+    await stores.settle("Fan", first.run_id)
+    after = [task async for task in stores.metadata.tasks("Fan", first.run_id)]
+    await stores.aclose()
+    assert {t.task_id: t.result for t in after} == {t.task_id: t.result for t in before}
