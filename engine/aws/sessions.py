@@ -75,6 +75,7 @@ class AwsSession:
         async with self._making:
             if service not in self._clients:
                 with sdk_errors(f"make an AWS client for {service}"):
+                    await asyncio.to_thread(_load_tables, session, service)
                     made = session.client(service, **await self._client_options(service))
                     client: Any = await self._stack.enter_async_context(made)
                 client.meta.events.register("before-call.s3", _stay_in_region)
@@ -171,6 +172,17 @@ class AwsSession:
                 proxies=proxies if settings.s3_proxy else None,
             ),
         }
+
+
+def _load_tables(session: Any, service: str) -> None:  # Any: as above
+    """Have the SDK read what makes a client, 0.1 s of computing, before the loop asks for it."""
+    loader = session._session.get_component("data_loader")  # keeps what it has read
+    for table in ("service-2", "endpoint-rule-set-1"):
+        loader.load_service_model(service, table)
+    for table in ("partitions", "endpoints", "sdk-default-configuration"):
+        loader.load_data(table)
+    if service == "s3":
+        importlib.import_module("aioboto3.s3.inject")  # else imported as the client is made
 
 
 def _trusted(ca_bundle: str | None) -> "ssl.SSLContext":
