@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from engine.testing.batch.jobs import Container, Job, Outcome
 LINE_MAX_BYTES = 256 * 1024 - 26  # what an event of CloudWatch Logs holds
 PIPE_S = 1.0
 """How long the output of an ended container is waited for, when what it started still holds it."""
+_EXEC_S = 0.02
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
@@ -173,15 +175,22 @@ def _tell(lines: Sequence[bytes], write: Write) -> None:
 def _clear(folder: str) -> None:
     """Kill what left the container's session, as nothing leaves a container, and its folder."""
     mark = f"TMPDIR={folder}".encode()
-    for entry in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            found = mark in entry.read_bytes().split(b"\0")
-        except OSError:  # gone, or somebody else's
-            continue
-        if found:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(int(entry.parent.name), signal.SIGKILL)
+    seen_none = 0
+    while seen_none < 2:  # in the midst of an exec a process has no environment to be known by
+        seen_none = 0 if _kill_marked(mark) else seen_none + 1
+        time.sleep(_EXEC_S)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _kill_marked(mark: bytes) -> int:
+    """How many processes with `mark` among their variables got SIGKILL."""
+    killed = 0
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # gone, or somebody else's
+            if mark in entry.read_bytes().split(b"\0"):
+                os.kill(int(entry.parent.name), signal.SIGKILL)
+                killed += 1
+    return killed
 
 
 def _signal_group(pid: int, number: int) -> None:
