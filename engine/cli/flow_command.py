@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from engine.cli.commands import FLOW_VERBS, VERBS, Commands
-from engine.cli.main import be_tolerant_of_text, invoke
+from engine.cli.main import be_tolerant_of_text, invoke, leave
 from engine.cli.options import Session, json_option
 
 if TYPE_CHECKING:
@@ -27,7 +27,10 @@ def main(cls: "type[FlowSpec]") -> NoReturn:
 
     be_tolerant_of_text()
     adopt_main()
-    sys.exit(call(cls, sys.argv[1:], program=Path(sys.argv[0]).name))
+    code = call(cls, sys.argv[1:], program=Path(sys.argv[0]).name)
+    if "obstore" in sys.modules:
+        leave(code)
+    sys.exit(code)  # a user's `finally` still runs
 
 
 def call(cls: "type[FlowSpec]", args: list[str], *, program: str) -> int:

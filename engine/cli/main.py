@@ -4,9 +4,11 @@ What can be answered without click (`--version`, completion of words) is answere
 imported. Everything that a verb raises ends here.
 """
 
+import atexit
 import gc
 import os
 import sys
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
@@ -41,15 +43,17 @@ def main() -> NoReturn:
 
         print(line())
         sys.exit(0)
-    code = invoke(args)
-    if "obstore" in sys.modules:
-        # Its threads answer loops that are gone, and one that does so while the interpreter ends
-        # aborts the process. Everything of ours is closed by now.
-        _leave(code)
-    sys.exit(code)
+    leave(invoke(args))
 
 
-def _leave(code: int) -> NoReturn:
+def leave(code: int) -> NoReturn:
+    """End as Python does, but leave it to the kernel to take the interpreter apart.
+
+    That is 20 to 40 ms of a run's 160 less. Besides, the threads of obstore answer loops that are
+    gone, and one that did so while the interpreter came apart would abort the process.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for the user's threads
+    atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()

@@ -1,6 +1,8 @@
 """The frame of the command line: help, slips, errors, exit codes."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -345,10 +347,28 @@ def test_a_number_back_is_a_run_and_not_an_option() -> None:
 def test_the_entry_answers_without_click_where_it_can(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for args in (["--version"], ["__complete", "versi"], ["version", "--json"]):
+    for args in (["--version"], ["__complete", "versi"]):
         monkeypatch.setattr("sys.argv", ["aflow", *args])
         with pytest.raises(SystemExit) as stop:
             main_module.main()
         assert stop.value.code == 0
 
-    assert capsys.readouterr().out.splitlines()[:2] == [line(), "version"]
+    assert capsys.readouterr().out.splitlines() == [line(), "version"]
+
+
+def test_what_threads_and_exit_functions_have_to_do_is_done_before_the_end() -> None:
+    program = """
+import atexit, threading
+from engine.cli.main import leave
+
+def late():
+    threading.main_thread().join()
+    print("thread")
+
+atexit.register(print, "exit function")
+threading.Thread(target=late).start()
+leave(7)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout) == (7, "thread\nexit function\n")
