@@ -11,6 +11,7 @@ goes by the C functions below Python's wrappers.
 """
 
 import _signal  # type: ignore[import-not-found]  # no stub; it is what `signal` wraps
+import _thread
 import atexit
 import faulthandler
 import io
@@ -127,7 +128,8 @@ def end(status: int) -> NoReturn:
     Tearing the interpreter down would write to every inherited page, so `os._exit` it is.
     """
     try:
-        threading._shutdown()  # type: ignore[attr-defined]  # joins non-daemon threads
+        if _thread._count():  # else there is none to join
+            threading._shutdown()  # type: ignore[attr-defined]  # joins non-daemon threads
         atexit._run_exitfuncs()
     finally:
         for stream in (sys.stdout, sys.stderr):

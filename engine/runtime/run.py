@@ -48,6 +48,7 @@ from engine.scheduler.progress import (
     TaskDone,
     TaskOutput,
 )
+from engine.stores.artifacts import mapped_if_here
 from engine.stores.gate import entered
 from engine.stores.journals import JournalReader, JournalWriter
 from engine.stores.leases import Lease
@@ -301,7 +302,11 @@ class Run:
                 executor=executor,
                 journal=folder.journal,
                 jobs=JobFactory(
-                    self._graph, self._facts(began, broker), folder.reader, self._put_blob
+                    self._graph,
+                    self._facts(began, broker),
+                    folder.reader,
+                    self._put_blob,
+                    self._read_list,
                 ),
                 began=began,
                 clock=self._clock,
@@ -338,6 +343,10 @@ class Run:
         for step, needs in (self._remote.needs if self._remote else {}).items():
             found[step] = {**found.get(step, {}), "batch": needs}
         return found
+
+    async def _read_list(self, entry: Entry) -> memoryview | None:
+        """The blob of a foreach's items, if it is here and sound; else its tasks see to it."""
+        return await asyncio.to_thread(mapped_if_here, self._stores.blobs, entry)
 
     async def _put_blob(self, data: bytes | bytearray) -> str:
         digest, _ = await asyncio.to_thread(self._stores.blobs.write, [data])

@@ -35,10 +35,12 @@ So a step that ends in time has this long to save what it leaves, and one that w
 _READS_A_TURN = 500  # before other tasks of the loop get their turn: under 10 ms
 _PARENTS_KEPT = 128
 _FANOUTS_KEPT = 16
+_ITEM_BYTES_IN_SPEC = 4096
 
 T = TypeVar("T")
 
 PutBlob = Callable[[bytes | bytearray], Awaitable[str]]
+ReadList = Callable[[Entry], Awaitable[memoryview | None]]
 
 
 class RunFacts(Struct, frozen=True):
@@ -69,6 +71,7 @@ class _Items(Struct, frozen=True):
 
     each: PackedList | None
     whole: bytes
+    is_blob: bool
 
 
 class JobFactory:
@@ -79,15 +82,23 @@ class JobFactory:
         facts: what all tasks of the run are told.
         journal: the run's; holds the manifests that launches refer to.
         put_blob: stores bytes and returns their digest.
+        read_list: gives the blob of a foreach's items, if it can be read at no cost; each task is
+            then told its own item, and need not open the list.
     """
 
     def __init__(
-        self, graph: Graph, facts: RunFacts, journal: JournalReader, put_blob: PutBlob
+        self,
+        graph: Graph,
+        facts: RunFacts,
+        journal: JournalReader,
+        put_blob: PutBlob,
+        read_list: ReadList | None = None,
     ) -> None:
         self._graph = graph
         self._facts = facts
         self._journal = journal
         self._put_blob = put_blob
+        self._read_list = read_list
         self._parents: dict[ResultRef, InputRef] = {}
         self._items: dict[ResultRef, _Items] = {}
         self._bundles: dict[ResultRef, str] = {}
@@ -105,7 +116,7 @@ class JobFactory:
         """
         task, node, facts = launch.task, self._graph[launch.task.step], self._facts
         inputs, inputs_digest = await self._inputs(launch)
-        items, items_whole = self._items_of(launch)
+        items, items_whole = await self._items_of(launch)
         spec = TaskSpec(
             flow=facts.flow,
             run_id=facts.run_id,
@@ -176,15 +187,18 @@ class JobFactory:
                 await asyncio.sleep(0)
         return bundle.finish()
 
-    def _items_of(self, launch: Launch) -> tuple[list[bytes], list[bool]]:
+    async def _items_of(self, launch: Launch) -> tuple[list[bytes], list[bool]]:
         """Find the task's item at each foreach level, outermost first."""
         items: list[bytes] = []
         wholes: list[bool] = []
         levels = (frame for frame in launch.task.frames if frame.is_foreach)
         for frame, ref in zip(levels, launch.scope, strict=True):
-            found = self._items.get(ref) or self._keep_items(ref)
-            wholes.append(found.each is None)
-            items.append(found.whole if found.each is None else found.each[frame.index])
+            found = self._items.get(ref) or await self._keep_items(ref)
+            item = found.each[frame.index] if found.each is not None else None
+            if item is not None and found.is_blob and len(item) > _ITEM_BYTES_IN_SPEC:
+                item = None
+            wholes.append(item is None)
+            items.append(found.whole if item is None else item)
         return items, wholes
 
     def _parent(self, ref: ResultRef) -> InputRef:
@@ -200,13 +214,24 @@ class JobFactory:
             raise InvariantError(f"frame {ref} is no commit", story=[repr(record)[:500]])
         return InputRef(record.task.step, record.task.task_id, record.manifest)
 
-    def _keep_items(self, ref: ResultRef) -> _Items:
+    async def _keep_items(self, ref: ResultRef) -> _Items:
         entry = Manifest.unpack(self._parent(ref).manifest).items
         if entry is None:
             raise InvariantError(f"the foreach at frame {ref} has no items", story=[])
-        found = _Items(_readable(entry), msgpack.packb(entry.to_wire()))
+        found = _Items(
+            await self._readable(entry), msgpack.packb(entry.to_wire()), entry.digest is not None
+        )
         _keep(self._items, ref, found, limit=_FANOUTS_KEPT)
         return found
+
+    async def _readable(self, entry: Entry) -> PackedList | None:
+        """The list of a foreach, where reading it here spares each child to do so."""
+        if entry.codec is not None:
+            return None
+        if entry.inline is not None:
+            return PackedList(entry.inline)
+        data = await self._read_list(entry) if self._read_list else None
+        return PackedList(data) if data is not None else None
 
 
 def _keep(cache: dict[ResultRef, T], ref: ResultRef, value: T, *, limit: int) -> None:
@@ -214,9 +239,3 @@ def _keep(cache: dict[ResultRef, T], ref: ResultRef, value: T, *, limit: int) ->
     if len(cache) >= limit:
         del cache[next(iter(cache))]
     cache[ref] = value
-
-
-def _readable(entry: Entry) -> PackedList | None:
-    if entry.inline is None or entry.codec is not None:
-        return None
-    return PackedList(entry.inline)

@@ -5,8 +5,10 @@ readers of a local directory; artifact_store.py does the same over any BlobStore
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 import msgpack
+import msgspec
 
 from engine.errors import BlobCorruptError, StoreError
 from engine.stores.codecs import CODEC_MAX_BYTES, compress, decompress
@@ -199,6 +201,15 @@ def read_entry(entry: Entry, directory: BlobDirectory) -> memoryview:
     return directory.map(entry.digest, entry.identity)
 
 
+def mapped_if_here(directory: BlobDirectory, entry: Entry) -> memoryview | None:
+    """The stored bytes of a blob that lies in the directory, unhurt; it is not fetched."""
+    if entry.digest is None or not directory.exists(entry.digest):
+        return None
+    with suppress(StoreError):
+        return directory.map(entry.digest, entry.identity)
+    return None
+
+
 def load_item(entry: Entry, index: int, directory: BlobDirectory) -> object:
     """Load item `index` of what `pack_items` stored, reading nothing of the others.
 
@@ -218,7 +229,18 @@ def pack_entry(entry: Entry) -> bytes:
 
 
 def unpack_entry(data: bytes) -> Entry:
-    return Entry.from_wire(msgpack.unpackb(data))
+    """Read what `pack_entry` wrote.
+
+    Raises:
+        StoreError: the bytes are no entry.
+    """
+    try:
+        return _entry.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise StoreError("an entry of a value cannot be read: it is damaged") from error
+
+
+_entry = msgspec.msgpack.Decoder(Entry)
 
 
 def is_same_value(a: Entry, b: Entry) -> bool:

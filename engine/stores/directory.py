@@ -198,13 +198,13 @@ class BlobDirectory:
         fetch: Callable[[str], None] | None = None,
     ) -> None:
         self.root, self._fetch = root, fetch
-        self._temporary = os.path.join(root, "tmp")
+        self._temporary = f"{root}/tmp"
         self.durability, self.verification = durability, verify
         self._power = durability == "power"
         self._always = verify == "always"
         self._verified: dict[str, FileIdentity] = {}
         self._synced: set[str] = set()
-        self._mapped: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+        self._mapped: weakref.WeakSet[mmap.mmap] | None = None  # most tasks map nothing
 
     def path(self, digest: str) -> str:
         """Where the blob lies.
@@ -384,6 +384,8 @@ class BlobDirectory:
             if actual.size_bytes < MAP_MIN_BYTES:
                 return memoryview(self._read_checked(fd, digest))
             self._check(fd, digest, actual, identity)
+            if self._mapped is None:
+                self._mapped = weakref.WeakSet()
             if len(self._mapped) < _mappings_max():
                 mapped = mmap.mmap(fd, actual.size_bytes, access=mmap.ACCESS_COPY)
                 self._mapped.add(mapped)

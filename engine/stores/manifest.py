@@ -20,7 +20,7 @@ MANIFEST_MAX_BYTES = 64 << 20
 """Largest manifest that may be committed, packed: some 50,000 artifacts."""
 
 
-class FileIdentity(Struct, frozen=True):
+class FileIdentity(Struct, frozen=True, array_like=True):
     """What `stat` said of a local blob right after its bytes were hashed.
 
     While it holds, the bytes are the ones that were hashed, and mapping them needs no new hash.
@@ -32,7 +32,21 @@ class FileIdentity(Struct, frozen=True):
     ctime_ns: int
 
 
-class Entry(Struct, frozen=True):
+_FIELDS = {
+    "serializer": "s",
+    "type": "t",
+    "size_bytes": "n",
+    "sha": "h",
+    "inline": "i",
+    "digest": "d",
+    "codec": "c",
+    "meta": "m",
+    "identity": "f",
+    "preview": "p",
+}
+
+
+class Entry(Struct, frozen=True, rename=_FIELDS):
     """One stored value, readable without loading it.
 
     Exactly one of `inline` and `digest` is set. `size_bytes` is the serialized size before the
@@ -76,18 +90,15 @@ class Entry(Struct, frozen=True):
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Self:
-        return cls(
-            serializer=wire["s"],
-            type=wire["t"],
-            size_bytes=wire["n"],
-            sha=wire["h"],
-            inline=wire.get("i"),
-            digest=wire.get("d"),
-            codec=wire.get("c"),
-            meta=wire.get("m", {}),
-            identity=FileIdentity(*wire["f"]) if "f" in wire else None,
-            preview=wire.get("p", ""),
-        )
+        """Make an entry of plain values.
+
+        Raises:
+            StoreError: they are none.
+        """
+        try:
+            return msgspec.convert(wire, cls)
+        except msgspec.ValidationError as error:
+            raise StoreError("an entry of a manifest cannot be read: it is damaged") from error
 
 
 class Manifest(Struct, frozen=True):
@@ -133,21 +144,21 @@ class Manifest(Struct, frozen=True):
             StoreError: the bytes are no manifest, or one of a later version.
         """
         try:
-            wire = msgpack.unpackb(data)
-            _check_version(wire["v"])
-            return cls(
-                flow=wire["flow"],
-                run_id=wire["run"],
-                step=wire["step"],
-                task_id=wire["task"],
-                attempt=wire["attempt"],
-                artifacts={k: Entry.from_wire(e) for k, e in wire["artifacts"].items()},
-                transition=Transition(tuple(wire["next"]), wire["fanout"]),
-                items=Entry.from_wire(wire["items"]) if "items" in wire else None,
-                caught=wire.get("caught", False),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError("a manifest cannot be read: it is damaged") from error
+            wire = _manifest.decode(data)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise _unreadable(data) from error
+        _check_version(wire.v)
+        return cls(
+            wire.flow,
+            wire.run,
+            wire.step,
+            wire.task,
+            wire.attempt,
+            wire.artifacts,
+            Transition(wire.next, wire.fanout),
+            wire.items,
+            wire.caught,
+        )
 
 
 class Outline(Struct, frozen=True):
@@ -172,6 +183,20 @@ class _OutlineWire(Struct):
     caught: bool = False
 
 
+class _ManifestWire(Struct):
+    v: int
+    flow: str
+    run: str
+    step: str
+    task: str
+    attempt: int
+    next: tuple[str, ...]
+    fanout: int | None
+    artifacts: dict[str, Entry]
+    items: Entry | None = None
+    caught: bool = False
+
+
 class _Held(Struct):
     d: str | None = None
 
@@ -182,6 +207,8 @@ class _HoldingWire(Struct):
     items: _Held | None = None
 
 
+# Decoded in one call: in a task's process each Python function costs pages.
+_manifest = msgspec.msgpack.Decoder(_ManifestWire)
 _outline = msgspec.msgpack.Decoder(_OutlineWire)
 _holding = msgspec.msgpack.Decoder(_HoldingWire)
 

@@ -5,7 +5,7 @@ too large for its channel is stored as a blob, and the message names the digest.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Self, cast
 
 import msgpack
 import msgspec
@@ -19,7 +19,7 @@ CHANNEL_MAX_BYTES = 64 * 1024
 """Largest message on the worker's channel: well under Linux's default of 212,992 for a datagram."""
 
 
-class InputRef(Struct, frozen=True):
+class InputRef(Struct, frozen=True, array_like=True):
     """A parent task as its child sees it: which it was, and its packed manifest."""
 
     step: str
@@ -79,17 +79,13 @@ class TaskSpec(Struct, frozen=True):
         Raises:
             JobRejectedError: it is of another version.
         """
-        wire: dict[str, Any] = msgpack.unpackb(data)
-        version = wire.pop("v")
+        version = _version.decode(data).v
         if version != SPEC_VERSION:
             raise JobRejectedError(
                 f"the driver writes tasks of version {version}; this worker reads {SPEC_VERSION}",
                 hint="install the same aflow where the driver and where the tasks run",
             )
-        wire["frames"] = tuple(Frame(*f) for f in wire["frames"])
-        wire["inputs"] = [InputRef(*i) for i in wire["inputs"]]
-        wire["tags"] = tuple(wire["tags"])
-        return cls(**wire)
+        return cast("Self", _spec.decode(data))
 
 
 class Report(Struct, frozen=True):
@@ -116,4 +112,10 @@ class Report(Struct, frozen=True):
             raise ValueError("no report") from error
 
 
+class _Versioned(Struct):
+    v: int
+
+
+_version = msgspec.msgpack.Decoder(_Versioned)
+_spec = msgspec.msgpack.Decoder(TaskSpec)  # one call: each Python function would cost a task pages
 _report = msgspec.msgpack.Decoder(tuple[bytes | None, str | None, Failure | None])

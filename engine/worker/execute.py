@@ -52,7 +52,7 @@ class Program(Struct, frozen=True):
 def run_attempt(program: Program, spec: TaskSpec) -> Report:
     """Run the attempt that `spec` describes."""
     directory = BlobDirectory(
-        os.path.join(spec.datastore, "blobs"),
+        f"{spec.datastore}/blobs",
         durability=spec.durability,
         verify=spec.verify,
         fetch=asker(spec.broker) if spec.broker else None,
