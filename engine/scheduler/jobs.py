@@ -218,9 +218,7 @@ class JobFactory:
         entry = Manifest.unpack(self._parent(ref).manifest).items
         if entry is None:
             raise InvariantError(f"the foreach at frame {ref} has no items", story=[])
-        found = _Items(
-            await self._readable(entry), msgpack.packb(entry.to_wire()), entry.digest is not None
-        )
+        found = _Items(await self._readable(entry), entry.pack(), entry.digest is not None)
         _keep(self._items, ref, found, limit=_FANOUTS_KEPT)
         return found
 

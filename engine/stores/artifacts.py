@@ -225,7 +225,7 @@ def item_bytes(entry: Entry, index: int, directory: BlobDirectory) -> bytes:
 
 
 def pack_entry(entry: Entry) -> bytes:
-    return bytes(msgpack.packb(entry.to_wire()))
+    return entry.pack()
 
 
 def unpack_entry(data: bytes) -> Entry:

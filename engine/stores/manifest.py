@@ -46,7 +46,7 @@ _FIELDS = {
 }
 
 
-class Entry(Struct, frozen=True, rename=_FIELDS):
+class Entry(Struct, frozen=True, rename=_FIELDS, omit_defaults=True):
     """One stored value, readable without loading it.
 
     Exactly one of `inline` and `digest` is set. `size_bytes` is the serialized size before the
@@ -67,26 +67,11 @@ class Entry(Struct, frozen=True, rename=_FIELDS):
     preview: str = ""
 
     def to_wire(self) -> dict[str, Any]:  # Any: plain msgpack values
-        wire: dict[str, Any] = {
-            "s": self.serializer,
-            "t": self.type,
-            "n": self.size_bytes,
-            "h": self.sha,
-        }
-        if self.inline is not None:
-            wire["i"] = self.inline
-        if self.digest is not None:
-            wire["d"] = self.digest
-        if self.codec:
-            wire["c"] = self.codec
-        if self.meta:
-            wire["m"] = dict(self.meta)
-        if self.identity:
-            i = self.identity
-            wire["f"] = [i.inode, i.size_bytes, i.mtime_ns, i.ctime_ns]
-        if self.preview:
-            wire["p"] = self.preview
+        wire: dict[str, Any] = msgspec.to_builtins(self, builtin_types=(bytes,))
         return wire
+
+    def pack(self) -> bytes:
+        return _encoder.encode(self)
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Self:
@@ -119,22 +104,22 @@ class Manifest(Struct, frozen=True):
     caught: bool = False
 
     def pack(self) -> bytes:
-        wire = {
-            "v": VERSION,
-            "flow": self.flow,
-            "run": self.run_id,
-            "step": self.step,
-            "task": self.task_id,
-            "attempt": self.attempt,
-            "next": list(self.transition.targets),
-            "fanout": self.transition.fanout,
-            "artifacts": {k: e.to_wire() for k, e in self.artifacts.items()},
-        }
-        if self.items:
-            wire["items"] = self.items.to_wire()
-        if self.caught:
-            wire["caught"] = True
-        return bytes(msgpack.packb(wire))
+        artifacts = self.artifacts
+        return _encoder.encode(
+            _ManifestWire(
+                VERSION,
+                self.flow,
+                self.run_id,
+                self.step,
+                self.task_id,
+                self.attempt,
+                self.transition.targets,
+                self.transition.fanout,
+                artifacts if type(artifacts) is dict else dict(artifacts),
+                self.items,
+                self.caught,
+            )
+        )
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
@@ -183,7 +168,7 @@ class _OutlineWire(Struct):
     caught: bool = False
 
 
-class _ManifestWire(Struct):
+class _ManifestWire(Struct, omit_defaults=True):
     v: int
     flow: str
     run: str
@@ -207,8 +192,9 @@ class _HoldingWire(Struct):
     items: _Held | None = None
 
 
-# Decoded in one call: in a task's process each Python function costs pages.
+# Written and read in one call each: in a task's process each Python function costs pages.
 _manifest = msgspec.msgpack.Decoder(_ManifestWire)
+_encoder = msgspec.msgpack.Encoder()
 _outline = msgspec.msgpack.Decoder(_OutlineWire)
 _holding = msgspec.msgpack.Decoder(_HoldingWire)
 

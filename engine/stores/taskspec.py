@@ -97,7 +97,7 @@ class Report(Struct, frozen=True):
 
     def pack(self) -> bytes:
         failure = self.failure.to_dict() if self.failure else None
-        return bytes(msgpack.packb([self.manifest, self.manifest_digest, failure]))
+        return _encoder.encode((self.manifest, self.manifest_digest, failure))
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
@@ -116,6 +116,7 @@ class _Versioned(Struct):
     v: int
 
 
+_encoder = msgspec.msgpack.Encoder()
 _version = msgspec.msgpack.Decoder(_Versioned)
 _spec = msgspec.msgpack.Decoder(TaskSpec)  # one call: each Python function would cost a task pages
 _report = msgspec.msgpack.Decoder(tuple[bytes | None, str | None, Failure | None])
