@@ -76,7 +76,8 @@ class MemorySender:
         if request.etag not in (None, str(version)):
             raise BlobChangedError(f"{request.key} was replaced")
         body = data[request.start : request.start + request.length]
-        return ask.Fetched(body, len(data), str(version))
+        facts = (len(data), str(version)) if request.needs_facts else (-1, "")
+        return ask.Fetched(body, *facts)
 
     def _put(self, request: ask.Put) -> bool:
         data = bytes(request.body)

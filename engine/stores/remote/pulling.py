@@ -261,8 +261,9 @@ class Pulling:
             await in_thread(_extend, path, part.result(), segment.start)
 
     async def _bytes(self, flow: str, run_id: str, name: str, segment: Segment) -> bytes:
-        data = await self._blobs.get(segment_key(flow, run_id, name, segment.start))
-        return data[: segment.size_bytes]  # it may have been merged into a longer one meanwhile
+        # It may have been merged into a longer one meanwhile.
+        key = segment_key(flow, run_id, name, segment.start)
+        return await self._blobs.get_range(key, 0, segment.size_bytes)
 
     async def index(self, flow: str, run_id: str) -> None:
         """Write what the journal here says of tasks to metadata. The run is its driver's matter.
