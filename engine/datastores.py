@@ -10,13 +10,13 @@ from pathlib import Path
 
 from engine.config import Config
 from engine.errors import ConfigError
+from engine.portal import Portal
 from engine.scheduler.facts import fact_of, named_in
 from engine.stores.base import BlobStore
 from engine.stores.layout import Layout, create_layout
 from engine.stores.metadata.base import MetadataStore
 from engine.stores.remote.cache import trim
 from engine.stores.remote.downloads import Downloads
-from engine.stores.remote.portal import Portal
 from engine.stores.remote.replica import Replica, Terms
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")

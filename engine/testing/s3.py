@@ -12,7 +12,7 @@ from engine.errors import (
     StoreUnavailableError,
     UploadGoneError,
 )
-from engine.stores.base import BlobInfo
+from engine.stores.base import BlobInfo, Upload
 from engine.stores.s3 import requests as ask
 
 
@@ -120,7 +120,7 @@ class MemorySender:
 
     def _listuploads(self, request: ask.ListUploads) -> ask.UploadPage:
         found = [
-            ask.Upload(key, upload_id, int(upload_id))
+            Upload(key, upload_id, int(upload_id))
             for upload_id, (key, _, _) in self.uploads.items()
             if key.startswith(request.key)
         ]

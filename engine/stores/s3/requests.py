@@ -11,7 +11,7 @@ from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
-from engine.stores.base import BlobInfo, Buffer
+from engine.stores.base import BlobInfo, Buffer, Upload
 
 R = TypeVar("R")
 
@@ -58,14 +58,6 @@ class Page(Struct, frozen=True):
 
     infos: list[BlobInfo]
     after: str | None
-
-
-class Upload(Struct, frozen=True):
-    """An upload in parts that was begun and neither finished nor aborted."""
-
-    key: str
-    upload_id: str
-    begun_us: int
 
 
 class UploadPage(Struct, frozen=True):

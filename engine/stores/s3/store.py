@@ -31,7 +31,7 @@ from engine.errors import (
     StoreSettingError,
     UploadConflictError,
 )
-from engine.stores.base import BlobInfo, Buffer
+from engine.stores.base import BlobInfo, Buffer, Upload
 from engine.stores.s3 import requests as ask
 from engine.stores.s3.bodies import (
     BuffersSource,
@@ -204,7 +204,7 @@ class S3BlobStore:
         pages = iter(lambda: tuple(islice(each, ask.DELETE_MAX)), ())
         await _spread(pages, lambda page: self._sender.send(ask.Delete(keys=page)), _DELETES)
 
-    async def unfinished_uploads(self, prefix: str = "") -> AsyncIterator[ask.Upload]:
+    async def unfinished_uploads(self, prefix: str = "") -> AsyncIterator[Upload]:
         """Uploads in parts that killed writers left, and those that are under way."""
         page = await self._sender.send(ask.ListUploads(key=prefix))
         while True:
@@ -214,7 +214,7 @@ class S3BlobStore:
                 return
             page = await self._sender.send(ask.ListUploads(key=prefix, after=page.after))
 
-    async def abort_uploads(self, uploads: Iterable[ask.Upload]) -> None:
+    async def abort_uploads(self, uploads: Iterable[Upload]) -> None:
         """Drop what they hold. A writer that still lives fails."""
         aborts = (ask.AbortUpload(key=u.key, upload_id=u.upload_id) for u in uploads)
         await _spread(aborts, self._sender.send, _DELETES)
