@@ -17,8 +17,9 @@ from msgspec.structs import replace
 
 from engine.errors import BlobNotFoundError, StoreError
 from engine.groups import unwrapped
+from engine.stores.access import access_error
 from engine.stores.base import BlobInfo, BlobStore
-from engine.stores.directory import access_error, pwrite_all
+from engine.stores.directory import pwrite_all
 from engine.stores.journals import run_holder
 from engine.stores.layout import Layout
 from engine.stores.metadata.base import MetadataStore, RunRecord
