@@ -215,4 +215,5 @@ async def test_a_task_of_many_blobs_has_them_uploaded_by_few(tmp_path: Path) -> 
     done = await run_on(tmp_path / "a", blobs, Many)
     assert done.status == "succeeded"
     assert blobs.requests["put blobs"] == 300
-    assert blobs.most_tasks < UPLOADS_AT_ONCE + 30, "a task waited for each blob"
+    # Both tasks of the flow name them all, so two stretches of the journal are seen to.
+    assert blobs.most_tasks < 3 * UPLOADS_AT_ONCE, "a task waited for each blob"
