@@ -96,8 +96,6 @@ class S3:
         """End the connections and remove the files that were fetched."""
         await self._transfers.close()
 
-    aclose = close  # its name for contextlib.aclosing
-
     # -- reading --------------------------------------------------------------------------------
 
     async def get(

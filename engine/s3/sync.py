@@ -16,7 +16,14 @@ from engine.s3.aio import Key, Options
 from engine.s3.objects import Content, S3Object, S3PutObject
 
 
-def _portal_of(s3: aio.S3) -> Portal[aio.S3]:
+class _Awaited(aio.S3):
+    """The awaited client, as a portal closes what it has made."""
+
+    async def aclose(self) -> None:
+        await self.close()
+
+
+def _portal_of(s3: _Awaited) -> Portal[_Awaited]:
     return Portal(lambda: s3)
 
 
@@ -31,7 +38,7 @@ class S3:
         prefix: str | None = None,
         **options: Unpack[Options],
     ) -> None:
-        self._aio = aio.S3(s3root, run, bucket, prefix, **options)
+        self._aio = _Awaited(s3root, run, bucket, prefix, **options)
         self._portal = _portal_of(self._aio)
         # What nobody closes is closed when it is garbage; at exit the portal sees to itself.
         weakref.finalize(self, self._portal.close).atexit = False
