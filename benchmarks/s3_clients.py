@@ -98,14 +98,25 @@ class Ours:
 
 
 class Obstore:
-    def __init__(self) -> None:
+    """With `is_asking` a small put asks for what ours does: a free key, a checksum, a writer."""
+
+    def __init__(self, *, is_asking: bool = False) -> None:
         from obstore.store import S3Store
 
-        self._store = S3Store(BUCKET, client_options={"allow_http": True})
+        config: Any = {"checksum_algorithm": "CRC64NVME"} if is_asking else {}  # Any: its own type
+        self._store = S3Store(BUCKET, config=config, client_options={"allow_http": True})
+        self._is_asking = is_asking
 
     async def up(self, move: Move) -> None:
+        if self._is_asking and not move.is_file:
+            await _each(move.keys, lambda key: self._ask(key, move.body))
+            return
         source = move.source if move.is_file else move.body
         await _each(move.keys, lambda key: self._store.put_async(key, source))
+
+    async def _ask(self, key: str, body: bytes) -> None:
+        writer = {"aflow-writer": f"{os.getpid()}-{key}"}
+        await self._store.put_async(key, body, attributes=writer, mode="create")
 
     async def down(self, move: Move) -> None:
         async def get(key: str) -> None:
@@ -211,6 +222,7 @@ CLIENTS: dict[str, Callable[[], Client]] = {
     "aflow": lambda: Ours("obstore"),
     "aflow by aioboto3": lambda: Ours("aioboto3"),
     "obstore": Obstore,
+    "obstore, asking": lambda: Obstore(is_asking=True),
     "aioboto3": Aioboto3,
     "boto3, 16 threads": Boto3Threads,
     "s5cmd": S5cmd,

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from engine.config import Config
 from engine.errors import ConfigError
+from engine.portal import Portal
 from engine.scheduler.facts import fact_of, named_in
+from engine.stores.access import CACHE_OF, access_error
 from engine.stores.base import BlobStore
 from engine.stores.layout import Layout, create_layout
 from engine.stores.metadata.base import MetadataStore
 from engine.stores.remote.cache import trim
 from engine.stores.remote.downloads import Downloads
-from engine.stores.remote.portal import Portal
 from engine.stores.remote.replica import Replica, Terms
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -35,7 +36,14 @@ def replica_layout(config: Config) -> Layout:
     name = _UNSAFE.sub("-", url.partition("://")[2]).strip("-.")[:64]
     endpoint = config.s3_endpoint_url or ""
     told_apart = hashlib.blake2b(f"{url} {endpoint}".encode(), digest_size=6).hexdigest()
-    return create_layout(Path(config.cache_dir) / "stores" / f"{name}-{told_apart}")
+    root = Path(config.cache_dir).absolute() / "stores" / f"{name}-{told_apart}"
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not (root / CACHE_OF).exists():
+            (root / CACHE_OF).write_text(f"{url}\n")
+    except OSError as error:
+        raise access_error(error, str(root), "create a cache in", is_cache=True) from error
+    return create_layout(root)
 
 
 def open_replica(config: Config, layout: Layout, metadata: MetadataStore) -> Replica:

@@ -15,6 +15,7 @@ from engine.client.ranged import RangedArray, is_ranged
 from engine.client.reader import Reader
 from engine.config import Config
 from engine.datastores import open_replica, replica_layout
+from engine.portal import Portal
 from engine.stores.artifacts import load_entry
 from engine.stores.cas import blob_key
 from engine.stores.journals import JournalReader
@@ -22,7 +23,6 @@ from engine.stores.logs import LogPage, LogQuery
 from engine.stores.manifest import Entry
 from engine.stores.metadata.base import RunRecord, TaskRecord
 from engine.stores.metadata.local import LocalMetadata
-from engine.stores.remote.portal import Portal
 from engine.stores.remote.replica import Replica
 
 FRESH_S = 1.0

@@ -6,6 +6,7 @@ from engine.client.audit import Audit
 from engine.client.keeper import metadata_path, unlist
 from engine.config import Config
 from engine.datastores import open_replica, replica_layout
+from engine.portal import Portal
 from engine.scheduler.journal import manifests_in
 from engine.stores.fsck import BlobCheck, Damage
 from engine.stores.gc import Collected, Request, RunName
@@ -19,7 +20,6 @@ from engine.stores.remote.checking import (
     waiting_blobs,
 )
 from engine.stores.remote.collection import alive_runs, collect
-from engine.stores.remote.portal import Portal
 from engine.stores.remote.replica import Replica
 
 

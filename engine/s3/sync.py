@@ -4,15 +4,27 @@ The work is that of engine.s3.aio, in a loop of its own in a thread; so this cli
 step, a script, or a cell of a notebook, whose own loop is running.
 """
 
+import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
 
+from engine.portal import Portal
 from engine.s3 import aio
 from engine.s3.aio import Key, Options
 from engine.s3.objects import Content, S3Object, S3PutObject
-from engine.s3.portal import Portal
+
+
+class _Awaited(aio.S3):
+    """The awaited client, as a portal closes what it has made."""
+
+    async def aclose(self) -> None:
+        await self.close()
+
+
+def _portal_of(s3: _Awaited) -> Portal[_Awaited]:
+    return Portal(lambda: s3)
 
 
 class S3:
@@ -26,8 +38,10 @@ class S3:
         prefix: str | None = None,
         **options: Unpack[Options],
     ) -> None:
-        self._aio = aio.S3(s3root, run, bucket, prefix, **options)
-        self._portal = Portal("aflow-s3")
+        self._aio = _Awaited(s3root, run, bucket, prefix, **options)
+        self._portal = _portal_of(self._aio)
+        # What nobody closes is closed when it is garbage; at exit the portal sees to itself.
+        weakref.finalize(self, self._portal.close).atexit = False
 
     @property
     def root(self) -> str | None:
@@ -48,7 +62,7 @@ class S3:
     def close(self) -> None:
         """End the connections and remove the files that were fetched."""
         try:
-            self._portal.call(self._aio.close())
+            self._portal.call(lambda s3: s3.close())
         finally:
             self._portal.close()
 
@@ -56,39 +70,39 @@ class S3:
         self, key: Key | None = None, return_missing: bool = False, return_info: bool = True
     ) -> S3Object:
         """Fetch an object, or a part of it. See engine.s3.aio.S3.get, as for all that follow."""
-        return self._portal.call(self._aio.get(key, return_missing, return_info))
+        return self._portal.call(lambda s3: s3.get(key, return_missing, return_info))
 
     def get_many(
         self, keys: Iterable[Key], return_missing: bool = False, return_info: bool = True
     ) -> list[S3Object]:
         """Fetch many at once; they come in the order of `keys`."""
-        return self._portal.call(self._aio.get_many(keys, return_missing, return_info))
+        return self._portal.call(lambda s3: s3.get_many(keys, return_missing, return_info))
 
     def get_recursive(
         self, keys: Iterable[str | None], return_info: bool = False
     ) -> list[S3Object]:
         """Fetch all objects below directories."""
-        return self._portal.call(self._aio.get_recursive(keys, return_info))
+        return self._portal.call(lambda s3: s3.get_recursive(keys, return_info))
 
     def get_all(self, return_info: bool = False) -> list[S3Object]:
         """Fetch all objects below the root."""
-        return self._portal.call(self._aio.get_all(return_info))
+        return self._portal.call(lambda s3: s3.get_all(return_info))
 
     def info(self, key: str | None = None, return_missing: bool = False) -> S3Object:
         """Ask what is known of an object, without its bytes."""
-        return self._portal.call(self._aio.info(key, return_missing))
+        return self._portal.call(lambda s3: s3.info(key, return_missing))
 
     def info_many(self, keys: Iterable[str], return_missing: bool = False) -> list[S3Object]:
         """Ask of many at once; they come in the order of `keys`."""
-        return self._portal.call(self._aio.info_many(keys, return_missing))
+        return self._portal.call(lambda s3: s3.info_many(keys, return_missing))
 
     def list_paths(self, keys: Iterable[str | None] | None = None) -> list[S3Object]:
         """List what lies directly in directories, of which the root is one."""
-        return self._portal.call(self._aio.list_paths(keys))
+        return self._portal.call(lambda s3: s3.list_paths(keys))
 
     def list_recursive(self, keys: Iterable[str | None] | None = None) -> list[S3Object]:
         """List all objects below directories, at any depth."""
-        return self._portal.call(self._aio.list_recursive(keys))
+        return self._portal.call(lambda s3: s3.list_recursive(keys))
 
     def put(
         self,
@@ -99,7 +113,7 @@ class S3:
         metadata: Mapping[str, Any] | None = None,  # Any: JSON
     ) -> str:
         """Write an object and return its url."""
-        return self._portal.call(self._aio.put(key, obj, overwrite, content_type, metadata))
+        return self._portal.call(lambda s3: s3.put(key, obj, overwrite, content_type, metadata))
 
     def put_many(
         self,
@@ -107,7 +121,7 @@ class S3:
         overwrite: bool = True,
     ) -> list[tuple[str, str]]:
         """Write many at once; returns (key, url) in their order."""
-        return self._portal.call(self._aio.put_many(key_objs, overwrite))
+        return self._portal.call(lambda s3: s3.put_many(key_objs, overwrite))
 
     def put_files(
         self,
@@ -115,4 +129,4 @@ class S3:
         overwrite: bool = True,
     ) -> list[tuple[str, str]]:
         """Write many local files at once; returns (key, url) in their order."""
-        return self._portal.call(self._aio.put_files(key_paths, overwrite))
+        return self._portal.call(lambda s3: s3.put_files(key_paths, overwrite))

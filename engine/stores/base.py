@@ -16,6 +16,17 @@ class BlobInfo(Struct, frozen=True):
     modified_us: int
 
 
+class Upload(Struct, frozen=True):
+    """An upload in parts that was begun and neither finished nor aborted.
+
+    `begun_us` is microseconds since 1970, UTC, by the store's clock.
+    """
+
+    key: str
+    upload_id: str
+    begun_us: int
+
+
 class BlobStore(Protocol):
     """Laws, checked for every store by `engine.testing.blob_contract.BlobStoreContract`:
 

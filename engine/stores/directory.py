@@ -9,7 +9,6 @@ thread while another writes, and a reader does not hash again what its writer ha
 `stat` says that the file is still the one that was hashed.
 """
 
-import errno
 import mmap
 import os
 import resource
@@ -22,7 +21,8 @@ from typing import Self
 from blake3 import blake3
 
 from engine import crashpoints
-from engine.errors import BlobCorruptError, BlobNotFoundError, StoreAccessError, StoreError
+from engine.errors import BlobCorruptError, BlobNotFoundError, StoreError
+from engine.stores.access import access_error
 from engine.stores.base import Buffer
 from engine.stores.manifest import FileIdentity
 from engine.stores.temporary import new_file
@@ -37,43 +37,6 @@ _CHUNK_BYTES = 8 << 20
 _READ_BYTES = 1 << 20  # stays in the cache between the read and the hash
 _VERIFIED_MAX = 65_536
 _OPEN_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-_HINTS = {
-    errno.ENOSPC: "free some space (see `aflow gc`), or use another place with --datastore DIR",
-    errno.EDQUOT: "free some of your quota, or choose another place with --datastore DIR",
-    errno.EROFS: "choose a place that can be written with --datastore DIR",
-    errno.EACCES: "the directory belongs to another user, or its mode forbids it",
-    errno.EPERM: "the directory belongs to another user, or its mode forbids it",
-    errno.EMFILE: "raise the limit of open files: ulimit -n 4096",
-    errno.ENFILE: "the machine has no free file handle left",
-    errno.ENOMEM: "the machine has no memory left: end other programs, or use --max-workers 1",
-    errno.EFBIG: "raise the limit of file sizes: ulimit -f unlimited",
-    errno.ELOOP: "the store does not follow symbolic links inside itself",
-}
-
-
-def access_error(
-    error: OSError, path: str, doing: str, need_bytes: int | None = None
-) -> StoreAccessError:
-    """Say what the file system refused, with the room that is left when room may be the matter."""
-    free = None
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        with suppress(OSError):
-            room = os.statvfs(_existing(path))
-            free = room.f_bavail * room.f_frsize
-    return StoreAccessError(
-        path,
-        doing=doing,
-        problem=error.strerror or type(error).__name__,
-        need_bytes=need_bytes,
-        free_bytes=free,
-        hint=_HINTS.get(error.errno or 0),
-    )
-
-
-def _existing(path: str) -> str:
-    while not os.path.exists(path) and path != os.path.dirname(path):
-        path = os.path.dirname(path)
-    return path
 
 
 def byte_views(parts: Sequence[Buffer]) -> list[memoryview]:

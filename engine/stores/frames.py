@@ -23,7 +23,8 @@ from msgspec import Struct
 from engine import crashpoints
 from engine.crashpoints import AppendPoints
 from engine.errors import JournalDamagedError, NotFoundError, StoreError
-from engine.stores.directory import access_error, sync_directory
+from engine.stores.access import access_error
+from engine.stores.directory import sync_directory
 
 MAGIC_BYTES = 4
 FRAME_MAX_BYTES = 256 << 20

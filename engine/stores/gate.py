@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from engine.errors import StoreUnavailableError
-from engine.stores.directory import access_error
+from engine.stores.access import access_error
 
 WAIT_S = 30.0
 """Far more than a batch takes, which is 30 ms; who waits longer waits for a stopped process."""

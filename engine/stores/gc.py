@@ -36,8 +36,9 @@ from pathlib import Path
 from msgspec import Struct, field
 
 from engine.errors import NotFoundError, RunHeldError, StoreError
+from engine.stores.access import access_error
 from engine.stores.artifacts import PACKED, read_entry, unpack_entry
-from engine.stores.directory import DIGEST_HEX, BlobDirectory, access_error
+from engine.stores.directory import DIGEST_HEX, BlobDirectory
 from engine.stores.gate import shut
 from engine.stores.journals import JournalReader, run_holder
 from engine.stores.layout import Layout

@@ -21,7 +21,8 @@ from msgspec import Struct
 from engine import crashpoints
 from engine.errors import DatastoreError, UnsafeNameError
 from engine.ids import is_safe_name, safe_name
-from engine.stores.directory import BlobDirectory, access_error, sync_directory
+from engine.stores.access import CACHE_OF, access_error
+from engine.stores.directory import BlobDirectory, sync_directory
 from engine.stores.temporary import new_file, sweep
 
 DIRECTORY_NAME = ".aflow"
@@ -225,7 +226,7 @@ def _write(root: Path, name: str, text: str) -> None:
 
 def _foreign(root: Path) -> str | None:
     """A name that no datastore in the making has."""
-    ours = {"blobs", "runs", "format", *_IGNORED}
+    ours = {"blobs", "runs", "format", CACHE_OF, *_IGNORED}
     names = sorted(os.listdir(root))
     strangers = [name for name in names if name not in ours]
     return strangers[0] if strangers else None

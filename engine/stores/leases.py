@@ -24,7 +24,7 @@ from msgspec.structs import asdict
 
 from engine import crashpoints
 from engine.errors import RunHeldError
-from engine.stores.directory import access_error
+from engine.stores.access import access_error
 
 _HOLDER_MAX_BYTES = 4096
 _LOOK_S = 1.0

@@ -15,13 +15,9 @@ from pathlib import Path
 
 from engine import crashpoints
 from engine.errors import BlobNotFoundError, StoreError
+from engine.stores.access import access_error
 from engine.stores.base import BlobInfo, Buffer
-from engine.stores.directory import (
-    access_error,
-    byte_views,
-    sync_directory,
-    write_all,
-)
+from engine.stores.directory import byte_views, sync_directory, write_all
 from engine.stores.keys import checked_key
 from engine.stores.temporary import new_file
 

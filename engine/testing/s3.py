@@ -12,7 +12,7 @@ from engine.errors import (
     StoreUnavailableError,
     UploadGoneError,
 )
-from engine.stores.base import BlobInfo
+from engine.stores.base import BlobInfo, Upload
 from engine.stores.s3 import requests as ask
 
 
@@ -76,7 +76,8 @@ class MemorySender:
         if request.etag not in (None, str(version)):
             raise BlobChangedError(f"{request.key} was replaced")
         body = data[request.start : request.start + request.length]
-        return ask.Fetched(body, len(data), str(version))
+        facts = (len(data), str(version)) if request.needs_facts else (-1, "")
+        return ask.Fetched(body, *facts)
 
     def _put(self, request: ask.Put) -> bool:
         data = bytes(request.body)
@@ -119,7 +120,7 @@ class MemorySender:
 
     def _listuploads(self, request: ask.ListUploads) -> ask.UploadPage:
         found = [
-            ask.Upload(key, upload_id, int(upload_id))
+            Upload(key, upload_id, int(upload_id))
             for upload_id, (key, _, _) in self.uploads.items()
             if key.startswith(request.key)
         ]

@@ -13,7 +13,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from engine.errors import NotFoundError, StoreError, UsageError
-from engine.stores.directory import access_error
+from engine.stores.access import access_error
 from engine.stores.journals import JournalReader, never_began, run_holder
 from engine.stores.layout import Layout
 from engine.stores.metadata.base import Fact, Rebuilt, RunEnd, RunRecord, TaskRecord

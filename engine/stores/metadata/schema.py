@@ -18,7 +18,8 @@ from engine.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from engine.stores.directory import access_error, sync_directory
+from engine.stores.access import access_error
+from engine.stores.directory import sync_directory
 
 BUSY_TIMEOUT_S = 60.0
 

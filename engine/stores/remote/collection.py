@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Protocol, runtime_checkable
 
 from engine.errors import RunHeldError, StoreUnavailableError
-from engine.stores.base import BlobInfo, BlobStore
+from engine.stores.base import BlobInfo, BlobStore, Upload
 from engine.stores.directory import DIGEST_HEX
 from engine.stores.gc import BATCH, Alive, Collected, Request, RunName, mark, record_bytes
 from engine.stores.leases import Holder
@@ -25,7 +25,6 @@ from engine.stores.remote.checking import pull_all
 from engine.stores.remote.keys import GATES, STATUS, gate_key, run_prefix, status_key, tags_key
 from engine.stores.remote.replica import Replica
 from engine.stores.remote.standing import ALIVE_US, is_alive, unpack_status
-from engine.stores.s3.requests import Upload
 from engine.stores.threads import in_thread
 
 SHUT_MAX_S = ALIVE_US / 2e6

@@ -3,9 +3,10 @@
 import asyncio
 import os
 
+from engine.stores.access import access_error
 from engine.stores.base import BlobStore
 from engine.stores.cas import blob_key
-from engine.stores.directory import BlobDirectory, access_error
+from engine.stores.directory import BlobDirectory
 from engine.stores.temporary import new_file
 from engine.stores.threads import to_its_end
 

@@ -8,7 +8,8 @@ import asyncio
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 from msgspec import Struct
@@ -16,8 +17,9 @@ from msgspec.structs import replace
 
 from engine.errors import BlobNotFoundError, StoreError
 from engine.groups import unwrapped
+from engine.stores.access import access_error
 from engine.stores.base import BlobInfo, BlobStore
-from engine.stores.directory import access_error, pwrite_all
+from engine.stores.directory import pwrite_all
 from engine.stores.journals import run_holder
 from engine.stores.layout import Layout
 from engine.stores.metadata.base import MetadataStore, RunRecord
@@ -40,6 +42,7 @@ STATUSES_AT_ONCE = 32
 SEGMENTS_AT_ONCE = 8
 _BATCH = 500
 _TRIES = 3  # segments may be united in between a list and what it says
+_Write = Callable[[str, bytes, int], None]  # to the file of a path, at an offset
 _ENDED = frozenset(("succeeded", "failed", "interrupted"))
 
 
@@ -244,25 +247,44 @@ class Pulling:
         here = await in_thread(_size, path)
         if extent(segments) <= here:
             return False
-        wanted = cover(segments, here)
-        for start in range(0, len(wanted), SEGMENTS_AT_ONCE):  # they are held in memory
-            with unwrapped():
-                await self._append(flow, run_id, name, wanted[start : start + SEGMENTS_AT_ONCE])
+        await self._place(flow, run_id, name, cover(segments, here), _extend)
         return True
 
-    async def _append(self, flow: str, run_id: str, name: str, segments: Sequence[Segment]) -> None:
+    async def mend(self, flow: str, run_id: str, name: str, start: int) -> None:
+        """Write over what the copy of a file has from `start` on, as far as the object store goes.
+
+        Raises:
+            StoreError: the object store does not answer.
+        """
+        segments = (await self.segments(flow, run_id))[name]
+        if extent(segments) > start:
+            await self._place(flow, run_id, name, cover(segments, start), _overwrite)
+
+    async def _place(
+        self, flow: str, run_id: str, name: str, segments: Sequence[Segment], write: _Write
+    ) -> None:
+        """Bring segments to the copy of a file, in order; some at once are held in memory."""
         path = str(self._layout.run(flow, run_id) / name)
+        for first in range(0, len(segments), SEGMENTS_AT_ONCE):
+            some = segments[first : first + SEGMENTS_AT_ONCE]
+            with unwrapped():
+                parts = await self._all_bytes(flow, run_id, name, some)
+            for segment, part in zip(some, parts, strict=True):
+                await in_thread(write, path, part, segment.start)
+
+    async def _all_bytes(
+        self, flow: str, run_id: str, name: str, segments: Sequence[Segment]
+    ) -> list[bytes]:
         async with asyncio.TaskGroup() as group:
             parts = [
-                (segment, group.create_task(self._bytes(flow, run_id, name, segment)))
-                for segment in segments
+                group.create_task(self._bytes(flow, run_id, name, segment)) for segment in segments
             ]
-        for segment, part in parts:
-            await in_thread(_extend, path, part.result(), segment.start)
+        return [part.result() for part in parts]
 
     async def _bytes(self, flow: str, run_id: str, name: str, segment: Segment) -> bytes:
-        data = await self._blobs.get(segment_key(flow, run_id, name, segment.start))
-        return data[: segment.size_bytes]  # it may have been merged into a longer one meanwhile
+        # It may have been merged into a longer one meanwhile.
+        key = segment_key(flow, run_id, name, segment.start)
+        return await self._blobs.get_range(key, 0, segment.size_bytes)
 
     async def index(self, flow: str, run_id: str) -> None:
         """Write what the journal here says of tasks to metadata. The run is its driver's matter.
@@ -309,15 +331,27 @@ def _extend(path: str, data: bytes, start: int) -> None:
 
     Several processes may pull one run at once: each appends only what is still missing.
     """
+    with _locked(path, len(data)) as fd:
+        size = os.fstat(fd).st_size
+        if start <= size < start + len(data):
+            pwrite_all(fd, memoryview(data)[size - start :], size)
+
+
+def _overwrite(path: str, data: bytes, start: int) -> None:
+    """Write `data` at `start`. Several processes that do so write the same."""
+    with _locked(path, len(data)) as fd:
+        pwrite_all(fd, memoryview(data), start)
+
+
+@contextmanager
+def _locked(path: str, need_bytes: int) -> Iterator[int]:
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         fd = os.open(path, flags, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            size = os.fstat(fd).st_size
-            if start <= size < start + len(data):
-                pwrite_all(fd, memoryview(data)[size - start :], size)
+            yield fd
         finally:
             os.close(fd)
     except OSError as error:
-        raise access_error(error, path, "append to", len(data)) from error
+        raise access_error(error, path, "append to", need_bytes) from error

@@ -13,7 +13,13 @@ from contextlib import suppress
 from msgspec import Struct
 from msgspec.structs import replace
 
-from engine.errors import JournalDamagedError, NotFoundError, RunHeldError
+from engine.errors import (
+    JournalDamagedError,
+    NotFoundError,
+    RunHeldError,
+    StoreAccessError,
+    StoreError,
+)
 from engine.groups import unwrapped
 from engine.stores.base import BlobStore
 from engine.stores.directory import BlobDirectory
@@ -126,11 +132,13 @@ class Replica:
             NotFoundError: there is no such run.
             StoreError: the object store does not answer, or does not take it.
         """
+        lock = self.layout.lock(flow, run_id)
+        if run_holder(str(lock)) is None:
+            await self._mend(flow, run_id)
         if not (await self.pulling.run(flow, run_id)).is_there:
             raise NotFoundError(
                 f"there is no run {flow}/{run_id}", hint=f"`aflow list {flow}` lists its runs"
             )
-        lock = self.layout.lock(flow, run_id)
         if run_holder(str(lock)) is not None:
             return False
         if is_unshipped(self.layout, flow, run_id):  # a killed driver leaves its list behind, too
@@ -149,6 +157,14 @@ class Replica:
         except (JournalDamagedError, RunHeldError):
             return False
         return True
+
+    async def _mend(self, flow: str, run_id: str) -> None:
+        """Pull again what is damaged here; what the object store has not stays as it is."""
+        for name, magic in _MAGICS.items():
+            path = str(self.layout.run(flow, run_id) / name)
+            at = await in_thread(_damaged_at, path, magic)
+            if at is not None:
+                await self.pulling.mend(flow, run_id, name, at)
 
     def _left(self, flow: str, run_id: str) -> _Left | None:
         """What a dead driver left; None if its run never began."""
@@ -192,6 +208,21 @@ class Replica:
                 return reader.end()
         except NotFoundError:
             return 0
+
+
+def _damaged_at(path: str, magic: bytes) -> int | None:
+    """Where the first frame of a file begins that is not sound; None if all are."""
+    try:
+        with FrameReader(path, magic) as reader:
+            try:
+                end = reader.end()
+            except JournalDamagedError as error:
+                return error.offset
+            return end if reader.torn else None
+    except (NotFoundError, StoreAccessError):
+        return None  # it will be pulled; or told of where it is read
+    except StoreError:
+        return 0  # even its magic is not right
 
 
 def _size(path: str) -> int:

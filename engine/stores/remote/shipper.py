@@ -17,9 +17,10 @@ from msgspec import Struct
 from engine import crashpoints
 from engine.errors import NotFoundError, RunFencedError, StoreAccessError
 from engine.groups import unwrapped
+from engine.stores.access import access_error
 from engine.stores.artifacts import PACKED, read_entry, unpack_entry
 from engine.stores.base import BlobStore
-from engine.stores.directory import BlobDirectory, access_error
+from engine.stores.directory import BlobDirectory
 from engine.stores.journals import JournalReader
 from engine.stores.manifest import Entry, Manifest
 from engine.stores.packed import PackedList
@@ -33,7 +34,11 @@ SEGMENT_MAX_BYTES = 8 << 20
 FLUSH_EVERY_S = 0.05
 """A commit waits at most this long for others to share its request."""
 LOG_EVERY_S = 1.0
+UPLOADS_AT_ONCE = 64
+"""Blobs of one stretch that are seen to at once; more would only wait for the store's turn."""
+
 _FRAMES_A_TURN = 200
+_STRETCHES_MAX = 8  # whose blobs are on their way; frames behind them wait in the journal
 
 
 class Growing(Struct, frozen=True):
@@ -225,13 +230,13 @@ class Shipper:
 
     async def _ship(self, group: asyncio.TaskGroup) -> None:
         """Look at new frames, start what they need, and put what is ready."""
-        if self._looked_to < self._journal.file.end():
-            await self._look(group)
-            self._wake.set()  # there may be more than one look takes
         end = self._journal.done
         while self._going and self._going[0].blobs.done():
             self._going[0].blobs.result()
             end = self._going.popleft().end
+        if len(self._going) < _STRETCHES_MAX and self._looked_to < self._journal.file.end():
+            await self._look(group)
+            self._wake.set()  # there may be more than one look takes
         if self._going:  # the first one that is not ready wakes us
             self._going[0].blobs.add_done_callback(lambda _: self._wake.set())
         begin = self._journal.done
@@ -288,9 +293,15 @@ class Shipper:
             await self._ensure_all(wanted)
 
     async def _ensure_all(self, wanted: dict[bytes, Wanted]) -> None:
+        left = iter(wanted.items())
+
+        async def work_off() -> None:
+            for digest, what in left:
+                await self._uploads.ensure(digest, what)
+
         async with asyncio.TaskGroup() as group:
-            for digest, what in wanted.items():
-                group.create_task(self._uploads.ensure(digest, what))
+            for _ in range(min(len(wanted), UPLOADS_AT_ONCE)):
+                group.create_task(work_off())
 
     async def _ship_logs(self) -> None:
         is_last = False

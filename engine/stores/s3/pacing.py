@@ -22,6 +22,7 @@ from engine.errors import (
     StoreUnreachableError,
     UploadGoneError,
 )
+from engine.stores.s3.deadlines import Deadlines
 from engine.stores.s3.requests import FinishUpload, Head, Put, R, Request, Sender
 
 
@@ -62,6 +63,7 @@ class TimedSender:
     def __init__(self, inner: Sender, pace: Pace) -> None:
         self._inner = inner
         self._pace = pace
+        self._deadlines = Deadlines()
 
     async def send(self, request: Request[R]) -> R:
         """See `requests.Sender`.
@@ -72,7 +74,7 @@ class TimedSender:
         patience_s = self._pace.patience * request.server_s
         patience_s += request.flight_bytes / self._pace.slowest_bytes_s
         try:
-            async with asyncio.timeout(patience_s):
+            with self._deadlines.within(patience_s):
                 return await self._inner.send(request)
         except TimeoutError:
             name = type(request).__name__.lower()
@@ -95,7 +97,10 @@ class LimitedSender:
         self._shrinks = 0
 
     async def send(self, request: Request[R]) -> R:
-        await self._enter()
+        if self._waiting or self._active >= int(self.window):
+            await self._turn()
+        else:
+            self._active += 1
         try:
             shrinks = self._shrinks
             try:
@@ -113,18 +118,15 @@ class LimitedSender:
     async def aclose(self) -> None:
         await self._inner.aclose()
 
-    async def _enter(self) -> None:
-        if self._waiting or self._active >= int(self.window):
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._leave()
-                raise
-        else:
-            self._active += 1
+    async def _turn(self) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._leave()
+            raise
 
     def _leave(self) -> None:
         self._active -= 1

@@ -11,7 +11,7 @@ from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
-from engine.stores.base import BlobInfo, Buffer
+from engine.stores.base import BlobInfo, Buffer, Upload
 
 R = TypeVar("R")
 
@@ -60,14 +60,6 @@ class Page(Struct, frozen=True):
     after: str | None
 
 
-class Upload(Struct, frozen=True):
-    """An upload in parts that was begun and neither finished nor aborted."""
-
-    key: str
-    upload_id: str
-    begun_us: int
-
-
 class UploadPage(Struct, frozen=True):
     uploads: list[Upload]
     after: tuple[str, str] | None
@@ -81,7 +73,9 @@ class Get(Request[Fetched], frozen=True, kw_only=True):
     """Bytes start <= i < start + length, length >= 1; of the blob with `etag` if that is given.
 
     With a `sink` they go there as they come, and the reply's body is empty. What fails may have
-    brought some of them, and brings them again when it is tried again.
+    brought some of them, and brings them again when it is tried again. If `needs_facts` is false
+    there is no sink and no etag, and the reply may lack size and etag, -1 and "": bytes alone cost
+    less.
 
     Raises:
         BlobNotFoundError, BlobChangedError; what the sink raises.
@@ -91,6 +85,7 @@ class Get(Request[Fetched], frozen=True, kw_only=True):
     length: int
     etag: str | None = None
     sink: Sink | None = None
+    needs_facts: bool = True
 
     @property
     def flight_bytes(self) -> int:

@@ -21,17 +21,25 @@ class Room:
     @asynccontextmanager
     async def take(self, count: int) -> AsyncIterator[None]:
         """Hold `count` bytes of room, at most `size_bytes`, for the time of the block."""
+        await self.enter(count)
+        try:
+            yield
+        finally:
+            self.leave(count)
+
+    async def enter(self, count: int) -> None:
+        """Wait for `count` bytes of room and hold them until `leave`: `take`, where calls count."""
         if count > self.size_bytes:
             raise ValueError(f"there is no room for {count:,} bytes in {self.size_bytes:,}")
         if self._waiting or self._taken + count > self.size_bytes:
             await self._queue(count)
         else:
             self._add(count)
-        try:
-            yield
-        finally:
-            self._add(-count)
-            self._admit()
+
+    def leave(self, count: int) -> None:
+        """Give back what `enter` took."""
+        self._add(-count)
+        self._admit()
 
     async def _queue(self, count: int) -> None:
         turn = asyncio.get_running_loop().create_future()
@@ -56,4 +64,5 @@ class Room:
 
     def _add(self, count: int) -> None:
         self._taken += count
-        self.most_taken = max(self.most_taken, self._taken)
+        if self._taken > self.most_taken:
+            self.most_taken = self._taken

@@ -7,10 +7,9 @@ errors are text that ends in the server's answer.
 
 import asyncio
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from engine.aws.errors import Answer, error_of, parse_answer
@@ -76,18 +75,35 @@ class RustSender:
 
     async def _get(self, request: ask.Get) -> ask.Fetched:
         doing = f"read {self._place.show(request.key)}"
+        if self._store is None:
+            await self._open()
+        try:
+            if request.needs_facts:
+                return await self._get_with_facts(request, doing)
+            return await self._get_bytes(request, doing)
+        except RefusedError as error:
+            return without_bytes(request, error.answer, doing)
+
+    async def _get_bytes(self, request: ask.Get, doing: str) -> ask.Fetched:
+        """The loop hears from Rust once, not twice: a third less of CPU time for a small blob."""
+        name, start = self._place.name(request.key), request.start
+        with _Errors(doing):
+            reply = await self._store.get_range_async(name, start=start, length=request.length)
+        body = memoryview(reply)
+        if body.nbytes > request.length:
+            problem = f"{body.nbytes:,} bytes came, of {request.length:,} at most"
+            raise StoreUnavailableError(f"cannot {doing}: {problem}")
+        return ask.Fetched(body, -1, "")
+
+    async def _get_with_facts(self, request: ask.Get, doing: str) -> ask.Fetched:
         options: dict[str, object] = {"range": (request.start, request.start + request.length)}
         if request.etag is not None:
             options["if_match"] = request.etag
-        await self._open()
-        try:
-            with _errors(doing):
-                reply = await self._store.get_async(self._place.name(request.key), options=options)
-        except RefusedError as error:
-            return without_bytes(request, error.answer, doing)
+        with _Errors(doing):
+            reply = await self._store.get_async(self._place.name(request.key), options=options)
         body, came = memoryview(b""), 0
         if request.sink is None:
-            with _errors(doing):
+            with _Errors(doing):
                 body = memoryview(await reply.bytes_async())
             came = body.nbytes
         else:
@@ -98,9 +114,10 @@ class RustSender:
 
     async def _put(self, request: ask.Put) -> bool:
         doing = f"write {self._place.show(request.key)}"
-        await self._open()
+        if self._store is None:
+            await self._open()
         try:
-            with _errors(doing):
+            with _Errors(doing):
                 await self._store.put_async(
                     self._place.name(request.key),
                     request.body,
@@ -118,7 +135,7 @@ class RustSender:
         doing = f"look for {self._place.show(request.key)}"
         await self._open()
         try:
-            with _errors(doing):
+            with _Errors(doing):
                 reply = await self._store.get_async(
                     self._place.name(request.key), options={"head": True}
                 )
@@ -165,7 +182,7 @@ async def _pour(reply: Any, request: ask.Get, sink: ask.Sink, doing: str) -> int
     came = 0
     pieces = reply.stream(_PIECE_BYTES)
     while came < request.length:
-        with _errors(doing):
+        with _Errors(doing):
             piece = await anext(pieces, None)
         if piece is None:
             break
@@ -191,6 +208,8 @@ def _store_options(config: Config, location: Location, bucket: str) -> "S3Config
         "endpoint": f"{scheme}://{bucket}.{host}" if by_host else location.endpoint_url,
         "virtual_hosted_style_request": by_host,
         "checksum_algorithm": "CRC64NVME",
+        # Over https as the SDK does: TLS and the checksum do what a second hash would do.
+        "unsigned_payload": scheme == "https",
         "request_payer": config.s3_requester_pays,
         "skip_signature": False,
         "conditional_put": "etag",
@@ -216,24 +235,38 @@ def _client_options(config: Config, ca_bundle: str | None) -> "ClientConfig":
     return options
 
 
-@contextmanager
-def _errors(doing: str) -> Iterator[None]:
-    from obstore.exceptions import BaseError  # noqa: PLC0415  # a store has imported it already
+class _Errors:
+    """A block whose failure to `doing` becomes an error of ours; costs next to nothing without."""
 
-    try:
-        yield
-    except StoreError:
-        raise  # of the session, through the provider
-    except (BaseError, OSError) as error:
-        text, _, inside = str(error).partition("\n\nDebug source:")
-        status = _STATUS.search(text)
-        if status:
-            raise RefusedError(parse_answer(int(status[1]), text)) from error
-        if "redirect without LOCATION" in text:
-            raise RefusedError(Answer(301, "PermanentRedirect")) from error
-        if "kind: Connect" in inside:
-            where = _HOST.search(text)
-            problem = f"cannot {doing}: nothing answers at {where[0] if where else 'its endpoint'}"
-            raise StoreUnreachableError(problem, hint=ENDPOINT_HINT) from error
-        problem = f"cannot {doing}: {text.rpartition(' - ')[2]}"
-        raise StoreUnavailableError(problem) from error
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            from obstore.exceptions import BaseError  # noqa: PLC0415  # a store has imported it
+
+            # What is ours already is of the session, through the provider.
+            if isinstance(error, BaseError | OSError) and not isinstance(error, StoreError):
+                raise _told(str(error), self._doing) from error
+
+
+def _told(failure: str, doing: str) -> RefusedError | StoreError:
+    text, _, inside = failure.partition("\n\nDebug source:")
+    status = _STATUS.search(text)
+    if status:
+        return RefusedError(parse_answer(int(status[1]), text))
+    if "redirect without LOCATION" in text:
+        return RefusedError(Answer(301, "PermanentRedirect"))
+    if "kind: Connect" in inside:
+        where = _HOST.search(text)
+        problem = f"cannot {doing}: nothing answers at {where[0] if where else 'its endpoint'}"
+        return StoreUnreachableError(problem, hint=ENDPOINT_HINT)
+    return StoreUnavailableError(f"cannot {doing}: {text.rpartition(' - ')[2]}")

@@ -12,7 +12,7 @@ from engine.aws.errors import Answer, error_of
 from engine.aws.sessions import AwsSession
 from engine.config import Config
 from engine.errors import UploadConflictError, UploadGoneError
-from engine.stores.base import BlobInfo, Buffer
+from engine.stores.base import BlobInfo, Buffer, Upload
 from engine.stores.s3 import requests as ask
 from engine.stores.s3.answers import (
     CONFLICT,
@@ -231,7 +231,7 @@ class SdkSender:
         doing = self._doing("list unfinished uploads of", request)
         page = await self._reply(doing, "list_multipart_uploads", options)
         uploads = [
-            ask.Upload(self._place.key(u["Key"]), u["UploadId"], _microseconds(u["Initiated"]))
+            Upload(self._place.key(u["Key"]), u["UploadId"], _microseconds(u["Initiated"]))
             for u in page.get("Uploads", ())
         ]
         more = page.get("IsTruncated")

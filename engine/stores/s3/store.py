@@ -31,7 +31,7 @@ from engine.errors import (
     StoreSettingError,
     UploadConflictError,
 )
-from engine.stores.base import BlobInfo, Buffer
+from engine.stores.base import BlobInfo, Buffer, Upload
 from engine.stores.s3 import requests as ask
 from engine.stores.s3.bodies import (
     BuffersSource,
@@ -129,8 +129,12 @@ class S3BlobStore:
         await self._sender.send(ask.List(key="aflow-check"))
 
     async def get(self, key: str) -> bytes:
+        first = await self._small(self.place.checked(key), 0, FIRST_BYTES)
+        if len(first) < FIRST_BYTES:
+            return first
+        del first  # it may go on, and nothing tells of which version this was
         target = BytesTarget()
-        await self._download(self.place.checked(key), 0, None, target)
+        await self._download(key, 0, None, target)
         return target.finish()
 
     async def get_range(self, key: str, start: int, length: int) -> bytes:
@@ -138,6 +142,8 @@ class S3BlobStore:
             if await self.stat(key) is None:
                 raise BlobNotFoundError(key)
             return b""
+        if length <= FIRST_BYTES:
+            return await self._small(self.place.checked(key), start, length)
         target = BytesTarget()
         await self._download(self.place.checked(key), start, length, target)
         return target.finish()
@@ -146,10 +152,35 @@ class S3BlobStore:
         return await self._download(self.place.checked(key), 0, None, FileTarget(fd))
 
     async def put(self, key: str, parts: Sequence[Buffer], *, if_absent: bool = False) -> bool:
-        return await self._store(self.place.checked(key), BuffersSource(parts), if_absent)
+        source = BuffersSource(parts)
+        size = source.size_bytes
+        if not self._is_single(size):
+            return await self._upload(self.place.checked(key), source, if_absent)
+        await self.room.enter(size)
+        try:
+            request = ask.Put(
+                key=self.place.checked(key),
+                body=source.whole(),
+                writer=self._new_writer(),
+                if_absent=if_absent,
+            )
+            return await self._sender.send(request)
+        finally:
+            self.room.leave(size)
 
     async def put_file(self, key: str, fd: int, *, if_absent: bool = False) -> bool:
-        return await self._store(self.place.checked(key), FileSource(fd), if_absent)
+        source = FileSource(fd)
+        size = source.size_bytes
+        if not self._is_single(size):
+            return await self._upload(self.place.checked(key), source, if_absent)
+        async with self.room.take(size), source.cut(0, size) as body:
+            request = ask.Put(
+                key=self.place.checked(key),
+                body=body,
+                writer=self._new_writer(),
+                if_absent=if_absent,
+            )
+            return await self._sender.send(request)
 
     async def stat(self, key: str) -> BlobInfo | None:
         try:
@@ -173,7 +204,7 @@ class S3BlobStore:
         pages = iter(lambda: tuple(islice(each, ask.DELETE_MAX)), ())
         await _spread(pages, lambda page: self._sender.send(ask.Delete(keys=page)), _DELETES)
 
-    async def unfinished_uploads(self, prefix: str = "") -> AsyncIterator[ask.Upload]:
+    async def unfinished_uploads(self, prefix: str = "") -> AsyncIterator[Upload]:
         """Uploads in parts that killed writers left, and those that are under way."""
         page = await self._sender.send(ask.ListUploads(key=prefix))
         while True:
@@ -183,7 +214,7 @@ class S3BlobStore:
                 return
             page = await self._sender.send(ask.ListUploads(key=prefix, after=page.after))
 
-    async def abort_uploads(self, uploads: Iterable[ask.Upload]) -> None:
+    async def abort_uploads(self, uploads: Iterable[Upload]) -> None:
         """Drop what they hold. A writer that still lives fails."""
         aborts = (ask.AbortUpload(key=u.key, upload_id=u.upload_id) for u in uploads)
         await _spread(aborts, self._sender.send, _DELETES)
@@ -228,15 +259,18 @@ class S3BlobStore:
         await _spread(range(begin, end, RANGE_BYTES), fetch, DOWNLOADS)
         return end - start
 
-    async def _store(self, key: str, source: Source, if_absent: bool) -> bool:
-        if source.size_bytes > min(SINGLE_BYTES, self.room.size_bytes):
-            return await self._upload(key, source, if_absent)
-        writer = self._new_writer()
-        size = source.size_bytes
-        async with self.room.take(size), source.cut(0, size) as body:
-            return await self._sender.send(
-                ask.Put(key=key, body=body, writer=writer, if_absent=if_absent)
-            )
+    async def _small(self, key: str, start: int, length: int) -> bytes:
+        """What exists of a range that one request brings; `length` is at most FIRST_BYTES."""
+        request = ask.Get(key=key, start=start, length=length, needs_facts=False)
+        await self.room.enter(length)
+        try:
+            body = (await self._sender.send(request)).body
+            return body if isinstance(body, bytes) else bytes(body)
+        finally:
+            self.room.leave(length)
+
+    def _is_single(self, size_bytes: int) -> bool:
+        return size_bytes <= min(SINGLE_BYTES, self.room.size_bytes)
 
     async def _upload(self, key: str, source: Source, if_absent: bool) -> bool:
         part_bytes = max(PART_BYTES, -(-source.size_bytes // ask.PARTS_MAX))

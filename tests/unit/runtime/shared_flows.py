@@ -77,3 +77,17 @@ class Listed(FlowSpec):
     @step
     def end(self) -> None:
         pass
+
+
+class Many(FlowSpec):
+    """One task with three hundred values of 100 kB, each of them a blob."""
+
+    @step
+    def start(self) -> None:
+        for number in range(300):
+            setattr(self, f"value_{number}", number.to_bytes(2, "big") * 50_000)
+        self.next(self.end)
+
+    @step
+    def end(self) -> None:
+        pass

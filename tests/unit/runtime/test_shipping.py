@@ -16,8 +16,9 @@ from engine.runtime import Engine, FinishedRun, RunOptions
 from engine.stores.base import BlobInfo, Buffer
 from engine.stores.journals import JournalReader
 from engine.stores.memory import MemoryBlobStore
+from engine.stores.remote.shipper import UPLOADS_AT_ONCE
 from tests.unit.runtime.flows import Naps, Quick
-from tests.unit.runtime.shared_flows import Fan, Wide
+from tests.unit.runtime.shared_flows import Fan, Many, Wide
 from tests.unit.stores.remote.machines import machine, now_us
 
 
@@ -200,3 +201,19 @@ async def test_what_a_killed_driver_left_is_shipped_by_a_resume_of_its_machine(
     ):
         assert list(copy.scan()) == list(here.scan())
     await there.aclose()
+
+
+async def test_a_task_of_many_blobs_has_them_uploaded_by_few(tmp_path: Path) -> None:
+    class Watched(CountedStore):
+        most_tasks = 0
+
+        async def put_file(self, key: str, fd: int, *, if_absent: bool = False) -> bool:
+            self.most_tasks = max(self.most_tasks, len(asyncio.all_tasks()))
+            return await super().put_file(key, fd, if_absent=if_absent)
+
+    blobs = Watched()
+    done = await run_on(tmp_path / "a", blobs, Many)
+    assert done.status == "succeeded"
+    assert blobs.requests["put blobs"] == 300
+    # Both tasks of the flow name them all, so two stretches of the journal are seen to.
+    assert blobs.most_tasks < 3 * UPLOADS_AT_ONCE, "a task waited for each blob"

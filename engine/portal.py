@@ -1,13 +1,15 @@
-"""An object store for callers that have no loop: a thread that has one, started when needed.
+"""An event loop for callers that have none: a thread that runs it, started when needed.
 
-What loads a value is synchronous, in a notebook as in a program with a loop of its own, so it must
-not need the caller's loop.
+What loads a value or moves an object is synchronous, in a notebook as in a program with a loop of
+its own, so it must not need the caller's loop.
 """
 
 import asyncio
 import atexit
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import CancelledError, Future, wait
+from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
 
@@ -21,6 +23,8 @@ R = TypeVar("R")
 
 class Portal(Generic[C]):
     """Calls what `make` makes, which lives on the portal's loop. Closed by `close`, or at exit.
+
+    It may be used from any thread but its own, with or without a running loop, by several at once.
 
     Args:
         make: called on the loop, once.
@@ -37,6 +41,9 @@ class Portal(Generic[C]):
     def call(self, work: Callable[[C], Awaitable[R]]) -> R:
         """Do `work` on the loop and wait for it; what it raises is raised here.
 
+        An interrupt of the caller (Ctrl-C) cancels it, and is raised once it has ended; a second
+        one is raised at once.
+
         Raises:
             concurrent.futures.CancelledError: the portal was closed meanwhile.
         """
@@ -46,9 +53,19 @@ class Portal(Generic[C]):
                 self._made = self._make()
             return await work(self._made)
 
-        with self._lock:
-            done = asyncio.run_coroutine_threadsafe(run(), self._running())
-        return done.result()
+        call = Call(run)
+        loop: asyncio.AbstractEventLoop | None = None
+        try:
+            with self._lock:
+                loop = self._running()
+                loop.call_soon_threadsafe(call.start)
+            return call.done.result()
+        except BaseException:
+            if loop is not None and not call.done.done():
+                with suppress(RuntimeError):  # the loop has ended meanwhile
+                    loop.call_soon_threadsafe(call.cancel)
+                    wait([call.done])
+            raise
 
     @property
     def is_here(self) -> bool:
@@ -77,6 +94,39 @@ class Portal(Generic[C]):
             # Later, when modules are taken apart, the thread would not run any more.
             atexit.register(self.close)
         return self._loop
+
+
+class Call(Generic[R]):
+    """A coroutine that runs on a loop while another thread waits for it. `done` has its end."""
+
+    def __init__(self, work: Callable[[], Awaitable[R]]) -> None:
+        self.done: Future[R] = Future()
+        self._work = work
+        self._task: asyncio.Task[R] | None = None
+
+    def start(self) -> None:
+        """Begin, on the running loop, unless it was cancelled before."""
+        if not self.done.cancelled():
+            self._task = asyncio.ensure_future(self._run())
+            self._task.add_done_callback(self._settle)
+
+    def cancel(self) -> None:
+        """End it, on the loop; if it has not begun, it never will."""
+        if self._task is None:
+            self.done.cancel()
+        else:
+            self._task.cancel()
+
+    async def _run(self) -> R:
+        return await self._work()
+
+    def _settle(self, task: asyncio.Task[R]) -> None:
+        if task.cancelled():
+            self.done.set_exception(CancelledError())
+        elif error := task.exception():
+            self.done.set_exception(error)
+        else:
+            self.done.set_result(task.result())
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

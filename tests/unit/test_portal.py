@@ -1,6 +1,7 @@
 """A loop in a thread for callers that have none: it ends when told to, and holds nobody up."""
 
 import asyncio
+import signal
 import subprocess
 import sys
 import textwrap
@@ -9,7 +10,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from engine.stores.remote.portal import Portal
+from engine.portal import Call, Portal
 
 
 class Made:
@@ -43,7 +44,7 @@ def test_a_closed_portal_can_be_used_again() -> None:
 
 def test_a_program_ends_that_has_closed_no_portal() -> None:
     program = """
-        from engine.stores.remote.portal import Portal
+        from engine.portal import Portal
 
         class Made:
             async def aclose(self): print("closed")
@@ -98,3 +99,86 @@ def test_who_waits_for_a_portal_that_is_closed_is_told() -> None:
     with pytest.raises(CancelledError):
         portal.call(forever)
     closing.join()
+
+
+INTERRUPTED = """
+import asyncio
+from engine.portal import Portal
+
+class Made:
+    async def aclose(self): print("closed", flush=True)
+
+portal = Portal(Made)
+
+async def work(made):
+    print("waiting", flush=True)
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await asyncio.sleep(0)
+        print("cleaned up", flush=True)
+
+try:
+    portal.call(work)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+portal.close()
+"""
+
+
+async def loop_id(_: Made) -> int:
+    return id(asyncio.get_running_loop())
+
+
+async def fail(_: Made) -> None:
+    raise ValueError("so")
+
+
+def test_all_calls_are_of_one_loop_and_close_ends_its_thread() -> None:
+    portal = Portal(Made)
+    before = threading.active_count()
+
+    assert portal.call(loop_id) == portal.call(loop_id)
+    with pytest.raises(ValueError, match="so"):
+        portal.call(fail)
+    assert threading.active_count() == before + 1
+    portal.close()
+    portal.close()
+
+    assert threading.active_count() == before
+
+
+@pytest.mark.unguarded
+async def test_a_portal_works_while_the_caller_s_own_loop_runs() -> None:
+    portal = Portal(Made)
+
+    assert portal.call(loop_id) != id(asyncio.get_running_loop())
+    portal.close()
+
+
+def test_an_interrupt_cancels_what_runs_and_is_raised_when_it_has_ended() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=60)
+
+    assert (rest, process.returncode) == ("cleaned up\ninterrupted\nclosed\n", 0)
+
+
+async def test_what_is_cancelled_before_it_begins_never_begins() -> None:
+    begun: list[str] = []
+
+    async def work() -> None:
+        begun.append("it")
+
+    call = Call(work)
+    call.cancel()
+    call.start()
+    await asyncio.sleep(0)
+
+    assert call.done.cancelled()
+    assert begun == []
