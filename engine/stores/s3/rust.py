@@ -208,8 +208,6 @@ def _store_options(config: Config, location: Location, bucket: str) -> "S3Config
         "endpoint": f"{scheme}://{bucket}.{host}" if by_host else location.endpoint_url,
         "virtual_hosted_style_request": by_host,
         "checksum_algorithm": "CRC64NVME",
-        # Over https as the SDK does: TLS and the checksum do what a second hash would do.
-        "unsigned_payload": scheme == "https",
         "request_payer": config.s3_requester_pays,
         "skip_signature": False,
         "conditional_put": "etag",
