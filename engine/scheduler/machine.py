@@ -9,6 +9,9 @@ What runs next: tasks that are ready, oldest first, before new children of a fan
 open fan-outs the one opened last. So an item is carried through to its join before another is
 begun, and the number of tasks and fan-outs alive follows the slots, not the width of the flow.
 
+A gang is one `Task` that takes several slots. The line waits for it: nothing passes it by, or it
+might wait for ever. One that has more members than there are slots runs when nothing else does.
+
 What is kept: a `Task` for each task that is ready, running or backing off; for each open fan-out a
 cursor and 8 bytes a child. A finished task leaves its result's offset in its join and no more, so
 news of a task that is not alive is stale by definition and is ignored.
@@ -22,7 +25,7 @@ from typing import Literal, Never, assert_never
 from msgspec import Struct
 
 from engine.errors import InvariantError
-from engine.flow.graph import Graph, Kind, Node, Transition
+from engine.flow.graph import FANS_OUT, Graph, Kind, Node, Transition
 from engine.ids import TaskKey
 from engine.scheduler.commands import CancelTask, Command, FinishRun, Launch, StartTimer
 from engine.scheduler.events import (
@@ -35,8 +38,9 @@ from engine.scheduler.events import (
     TaskFailed,
     TaskSucceeded,
 )
+from engine.scheduler.gangs import Roll, leader, member
 from engine.scheduler.joins import Fanout
-from engine.scheduler.retry import after_failure
+from engine.scheduler.retry import Again, after_failure
 
 OnFailure = Literal["finish", "cancel"]
 
@@ -65,7 +69,11 @@ LEGAL_MOVES: Mapping[State, frozenset[State]] = {
 
 
 class Task(Struct, eq=False):
-    """A task that is alive. `fanout` is the innermost open split around it."""
+    """A task that is alive, or a gang; then `key` is that of its first member.
+
+    `fanout` is the innermost open split around it. `again` is what follows the attempt, once it is
+    known to fail; None if nothing does.
+    """
 
     key: TaskKey
     inputs: Sequence[ResultRef]
@@ -74,6 +82,25 @@ class Task(Struct, eq=False):
     attempt: int = 0
     fallback: str | None = None  # the failure to catch, once user code is out of attempts
     fallbacks: int = 0  # attempts so far that were fallbacks
+    again: Again | None = None
+    gang: int = 0  # how many members; 0 for a task that is no gang
+    roll: Roll | None = None  # of the gang's attempt in flight
+
+    @property
+    def slots(self) -> int:
+        """How many of them it takes."""
+        return self.gang or 1
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether a member has failed, so that the others are to end."""
+        return self.roll is not None and self.roll.is_broken
+
+    def in_flight(self) -> list[TaskKey]:
+        """What of it has not ended."""
+        if self.roll is None:
+            return [self.key]
+        return [member(self.key, index) for index in sorted(self.roll.missing)]
 
 
 class Scheduler:
@@ -81,7 +108,8 @@ class Scheduler:
 
     Args:
         graph: the flow's static shape, linted.
-        slots: how many tasks may be in flight at once; at least 1.
+        slots: how many tasks may be in flight at once; at least 1. A gang that has more of them
+            is let through, alone.
         on_failure: whether a failed task lets those in flight finish, or cancels them. Either way
             nothing new starts.
         max_splits: the widest foreach that is let through; None for no limit.
@@ -135,6 +163,11 @@ class Scheduler:
         """Tell whether news of this attempt would count: it is the one in flight."""
         return self._current(task, attempt) is not None
 
+    def retry_in_s(self, task: TaskKey) -> float | None:
+        """In how many seconds after its end a failed attempt is tried again; None if it is not."""
+        found = self._live.get(leader(self._graph, task))
+        return found.again.delay_s if found and found.again and self._stopped is None else None
+
     def objection(self, step: str, transition: Transition) -> str | None:
         """Say what is wrong with where a task of `step` wants to go, or None."""
         return _objection(self._graph[step], transition, self._max_splits)
@@ -187,7 +220,11 @@ class Scheduler:
         if task is None:
             return []
         if objection := self.objection(task.key.step, event.transition):
-            return self._fail(task, objection)
+            return self._fail(task, event.task, objection)
+        if task.roll is not None:
+            is_last = task.roll.end(event.task.frames[-1].index, event.result)
+            if not is_last or task.roll.is_broken:
+                return self._end_attempt(task) if is_last else []
         self._move(task, State.SUCCEEDED)
         if self._stopped is None:
             self._follow(task, event.transition, event.result)
@@ -197,24 +234,19 @@ class Scheduler:
         task = self._current(event.task, event.attempt)
         if task is None:
             return []
-        if self._stopped is not None:
-            self._move(task, State.CANCELLED if self._cancelling else State.FAILED)
-            return []
-        again = after_failure(
-            self._graph[task.key.step],
-            attempt=task.attempt,
-            fallbacks=task.fallbacks,
-            retryable=event.retryable,
-        )
-        if again is None:
-            return self._fail(task, event.reason)
-        self._move(task, State.BACKOFF)
-        task.attempt += 1
-        if again.is_fallback:
-            task.fallbacks += 1
-            # The first failure is the one to catch: the later ones are those of catching it.
-            task.fallback = event.reason if task.fallback is None else task.fallback
-        return [StartTimer(task.key, task.attempt, again.delay_s)]
+        if self._stopped is None and not task.is_broken:
+            task.again = after_failure(
+                self._graph[task.key.step],
+                attempt=task.attempt,
+                fallbacks=task.fallbacks,
+                retryable=event.retryable,
+            )
+            if task.again is None:
+                return self._fail(task, event.task, event.reason)
+            if task.again.is_fallback:
+                # The first failure is the one to catch: the later ones are those of catching it.
+                task.fallback = event.reason if task.fallback is None else task.fallback
+        return self._lose(task, event.task, event.reason)
 
     def _on_retry_due(self, event: RetryDue) -> list[Command]:
         task = self._live.get(event.task)
@@ -227,6 +259,38 @@ class Scheduler:
         for task in list(self._live.values()):
             self._move(task, State.FAILED)
         return []
+
+    # -- how an attempt fails ------------------------------------------------------------------
+
+    def _lose(self, task: Task, key: TaskKey, reason: str) -> list[Command]:
+        """Take the failure of an attempt, or of one of a gang: the others are no use without it."""
+        if task.roll is None:
+            return self._end_attempt(task)
+        is_first = not task.roll.is_broken
+        if task.roll.end(key.frames[-1].index, None):
+            return self._end_attempt(task)
+        if not is_first or self._cancelling:
+            return []
+        return _cancels(task, f"{key} failed: {reason}")
+
+    def _end_attempt(self, task: Task) -> list[Command]:
+        """What follows a failed attempt, of which nothing is in flight any more."""
+        if task.again is None or self._stopped is not None:
+            self._move(task, State.CANCELLED if self._cancelling else State.FAILED)
+            return []
+        self._move(task, State.BACKOFF)
+        task.attempt += 1
+        task.fallbacks += task.again.is_fallback
+        return [StartTimer(task.key, task.attempt, task.again.delay_s)]
+
+    def _fail(self, task: Task, key: TaskKey, reason: str) -> list[Command]:
+        """End the task for good, and with it the run; `key` is that of whoever failed."""
+        task.again = None
+        commands = self._lose(task, key, reason)
+        if self._stopped is None:
+            self._failed_task = key
+        cancel = self._on_failure == "cancel"
+        return [*commands, *self._stop(f"{key} failed: {reason}", cancel=cancel)]
 
     # -- decisions -----------------------------------------------------------------------------
 
@@ -243,22 +307,30 @@ class Scheduler:
                 self._spawn(TaskKey(target, task.key.frames), (result,), task.fanout)
         else:
             total = len(transition.targets) if transition.fanout is None else transition.fanout
-            is_foreach = kind is Kind.FOREACH
-            fanout = Fanout(task.key, result, transition.targets, total, is_foreach, task.fanout)
+            has_items = kind in FANS_OUT
+            fanout = Fanout(task.key, result, transition.targets, total, has_items, task.fanout)
             self._open[task.key] = fanout
-            self._cursors.append(fanout)
+            if kind is Kind.GANG:
+                self._spawn(fanout.issue_all(), (result,), fanout, gang=total)
+            else:
+                self._cursors.append(fanout)
 
     def _arrive(self, join: str, task: Task, result: ResultRef) -> None:
         fanout = task.fanout
         if fanout is None or self._graph[join].join_of != fanout.split.step:
             around = fanout.split.step if fanout else "no split"
             self._contradiction(f"{task.key} arrived at {join} from inside {around}")
-        if fanout.arrive(task.key.frames[-1].index, result):
-            del self._open[fanout.split]
-            self._spawn(TaskKey(join, fanout.split.frames), fanout.inputs(), fanout.parent)
+        results = (result,) if task.roll is None else task.roll.refs()
+        # A gang is named by its first member, and all of it arrives.
+        for index, ref in enumerate(results, task.key.frames[-1].index):
+            if fanout.arrive(index, ref):
+                del self._open[fanout.split]
+                self._spawn(TaskKey(join, fanout.split.frames), fanout.inputs(), fanout.parent)
 
-    def _spawn(self, key: TaskKey, inputs: Sequence[ResultRef], fanout: Fanout | None) -> None:
-        self._ready.append(self._adopt(Task(key, inputs, fanout)))
+    def _spawn(
+        self, key: TaskKey, inputs: Sequence[ResultRef], fanout: Fanout | None, *, gang: int = 0
+    ) -> None:
+        self._ready.append(self._adopt(Task(key, inputs, fanout, gang=gang)))
 
     def _adopt(self, task: Task) -> Task:
         if task.key in self._live:
@@ -267,16 +339,20 @@ class Scheduler:
         return task
 
     def _fill_slots(self, commands: list[Command]) -> None:
-        while self._in_flight < self._slots and (task := self._next()):
+        while task := self._next():
             self._move(task, State.RUNNING)
+            task.again = None
+            task.roll = Roll.of(task.gang) if task.gang else None
             scope = task.fanout.scope if task.fanout else ()
-            commands.append(Launch(task.key, task.attempt, task.inputs, scope, task.fallback))
+            commands.append(
+                Launch(task.key, task.attempt, task.inputs, scope, task.fallback, task.gang)
+            )
 
     def _next(self) -> Task | None:
-        """Take the task to start now; see the header for the order."""
+        """Take the task to start now, if there is room for it; see the header for the order."""
         if self._ready:
-            return self._ready.popleft()
-        if not self._cursors:
+            return self._ready.popleft() if self._has_room(self._ready[0].slots) else None
+        if not self._cursors or not self._has_room(1):
             return None
         fanout = self._cursors[-1]
         task = self._adopt(Task(fanout.issue(), (fanout.result,), fanout))
@@ -284,12 +360,8 @@ class Scheduler:
             self._cursors.pop()
         return task
 
-    def _fail(self, task: Task, reason: str) -> list[Command]:
-        """End the task for good, and with it the run."""
-        self._move(task, State.FAILED)
-        if self._stopped is None:
-            self._failed_task = task.key
-        return self._stop(f"{task.key} failed: {reason}", cancel=self._on_failure == "cancel")
+    def _has_room(self, slots: int) -> bool:
+        return self._in_flight + slots <= self._slots or not self._in_flight
 
     def _stop(self, reason: str, *, cancel: bool) -> list[Command]:
         """Start nothing more; with `cancel`, end what is in flight too. The first reason stands."""
@@ -302,7 +374,8 @@ class Scheduler:
         if not cancel or self._cancelling:
             return []
         self._cancelling = True
-        return [CancelTask(t.key, t.attempt, reason) for t in self._live.values()]
+        whole = [t for t in self._live.values() if not t.is_broken]  # the others have been told
+        return [command for task in whole for command in _cancels(task, reason)]
 
     def _maybe_finish(self, commands: list[Command]) -> None:
         if self._live or self._cursors or not (self._started or self._stopped):
@@ -315,9 +388,11 @@ class Scheduler:
     # -- state ---------------------------------------------------------------------------------
 
     def _current(self, key: TaskKey, attempt: int) -> Task | None:
-        """The task, or None when the news is of an attempt that is over."""
-        task = self._live.get(key)
+        """The task, or its gang; None when the news is of an attempt that is over."""
+        task = self._live.get(leader(self._graph, key))
         if task is None or task.state is not State.RUNNING or task.attempt != attempt:
+            return None
+        if task.roll is not None and key.frames[-1].index not in task.roll.missing:
             return None
         return task
 
@@ -328,9 +403,9 @@ class Scheduler:
         self._story.append((task.key, task.attempt, came, to))
         task.state = to
         if to is State.RUNNING:
-            self._in_flight += 1
+            self._in_flight += task.slots
         elif came is State.RUNNING:
-            self._in_flight -= 1
+            self._in_flight -= task.slots
         if to is State.READY:
             self._ready.append(task)
         elif not LEGAL_MOVES[to]:
@@ -347,12 +422,14 @@ class Scheduler:
         """Raise InvariantError unless all indexes agree; costs O(alive). Tests call it last."""
         live = list(self._live.values())
         ready = [t.key for t in live if t.state is State.READY]
-        running = sum(t.state is State.RUNNING for t in live)
+        flying = [t.slots for t in live if t.state is State.RUNNING]
+        running = sum(flying)
         is_idle = not (self._ready or self._cursors)
+        needed = self._ready[0].slots if self._ready else 1
         claims = {
             "in flight is counted right": self._in_flight == running,
-            "no more in flight than slots": running <= self._slots,
-            "a free slot is used": running == self._slots or is_idle,
+            "no more in flight than slots": running <= self._slots or len(flying) == 1,
+            "a free slot is used": running + needed > self._slots or is_idle,
             "what is over is dropped": all(LEGAL_MOVES[t.state] for t in live),
             "each ready task waits in line once": sorted(t.key for t in self._ready)
             == sorted(ready),
@@ -369,7 +446,8 @@ class Scheduler:
     def _is_conserved(self) -> bool:
         """Every child issued and not yet back is one task, or one fan-out inside it; no more."""
         fanouts = list(self._open.values())
-        parts = [t.fanout for t in self._live.values()] + [f.parent for f in fanouts]
+        parts = [t.fanout for t in self._live.values() for _ in range(t.slots)]
+        parts += [f.parent for f in fanouts]
         is_root_open = self._started and not self._ended
         return parts.count(None) == is_root_open and all(
             f.issued - f.arrived == parts.count(f) for f in fanouts
@@ -380,14 +458,19 @@ def _objection(node: Node, transition: Transition, max_splits: int | None) -> st
     if transition.targets != node.next:
         said, written = ", ".join(transition.targets), ", ".join(node.next)
         return f"{node.name} went on to [{said}]; its self.next names [{written}]"
-    if node.kind is not Kind.FOREACH:
+    if node.kind not in FANS_OUT:
         return None if transition.fanout is None else f"{node.name} is no foreach, but fanned out"
+    what, of = ("gang", "tasks") if node.kind is Kind.GANG else ("foreach", "items")
     width = transition.fanout or 0
     if width < 1:
-        return f"the foreach of {node.name} has no items"
+        return f"the {what} of {node.name} has no {of}"
     if max_splits is not None and width > max_splits:
-        return f"the foreach of {node.name} has {width:,} items; at most {max_splits:,} may be"
+        return f"the {what} of {node.name} has {width:,} {of}; at most {max_splits:,} may be"
     return None
+
+
+def _cancels(task: Task, reason: str) -> list[Command]:
+    return [CancelTask(key, task.attempt, reason) for key in task.in_flight()]
 
 
 def _line(entry: Event | tuple[TaskKey, int, State, State]) -> str:
