@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from engine.flow.graph import Graph
 from engine.ids import TaskKey
+from engine.scheduler.commands import Launch
 from engine.scheduler.events import ResultRef
 
 _MISSING = -1  # no frame of a journal lies at a negative offset
@@ -30,6 +31,11 @@ def leader(graph: Graph, task: TaskKey) -> TaskKey:
     node = graph.nodes.get(task.step)
     in_gang = node is not None and node.is_parallel and task.frames
     return member(task, 0) if in_gang and task.frames[-1].index else task
+
+
+def tasks_of(launch: Launch) -> list[TaskKey]:
+    """What a launch starts: its task, or all members of its gang, in order of their indices."""
+    return [member(launch.task, i) for i in range(launch.gang)] or [launch.task]
 
 
 class Roll(Struct, eq=False):

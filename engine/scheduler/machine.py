@@ -145,6 +145,11 @@ class Scheduler:
     # -- what the driver asks ------------------------------------------------------------------
 
     @property
+    def graph(self) -> Graph:
+        """The flow's shape."""
+        return self._graph
+
+    @property
     def in_flight(self) -> int:
         """How many tasks have been launched and have not ended."""
         return self._in_flight

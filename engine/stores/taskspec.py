@@ -38,6 +38,7 @@ class TaskSpec(Struct, frozen=True):
     running user code. `datastore` is the local directory of the datastore;
     `durability` and `verify` are how its blobs are written and read (BlobDirectory); `broker` is
     the socket where a blob that is not there is asked for (engine.stores.remote.ask).
+    `master_port` is where a gang's first task listens for the others; None: they agree on one.
     """
 
     flow: str
@@ -62,6 +63,7 @@ class TaskSpec(Struct, frozen=True):
     durability: str = "process"
     verify: str = "identity"
     broker: str | None = None
+    master_port: int | None = None
 
     def pack(self) -> bytes:
         wire = {

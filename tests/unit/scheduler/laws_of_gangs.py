@@ -202,6 +202,17 @@ def a_gang_that_breaks_in_a_stopped_run_is_cancelled_too(make: MakeScheduler) ->
     assert finish(hand.fail(inside(1, 2))) is not None
 
 
+def a_broken_gang_of_a_run_that_stops_is_not_tried_again(make: MakeScheduler) -> None:
+    arms = ((Step("plain"),), (Gang("split", Step("work", Retry(times=1))),))
+    hand = Hand(make, flow(Branch("start", arms)))
+    hand.start()
+    hand.commit(START)
+    hand.commit(SPLIT, width=2)
+    hand.fail(inside(0, 2))
+    hand.fail(PLAIN)
+    assert finish(hand.fail(inside(1, 2))) is not None
+
+
 def a_cancel_ends_each_member_once(make: MakeScheduler) -> None:
     hand = ganged(make, 3)
     hand.commit(child(0, 3))

@@ -163,8 +163,8 @@ MUTANTS = [
     Mutant(
         "a failed run still retries",
         machine,
-        "if self._stopped is None and not task.is_broken:",
-        "if not task.is_broken:",
+        "task.again is None or self._stopped is not None:",
+        "task.again is None:",
     ),
     Mutant(
         "a cancel orders everything again each time",
