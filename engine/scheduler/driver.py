@@ -297,6 +297,8 @@ class Driver:
             return Failure.from_error(error)
         task = ended.task
         is_mine = (head.step, head.task_id) == (task.step, task.task_id)
+        if self._scheduler.graph[task.step].is_parallel and not ended.reused:
+            is_mine &= head.attempt == ended.attempt  # the others of its gang are of this one
         if not is_mine or not (ended.reused or _is_of_run(head, ended, self._parts.began)):
             return Failure(TaskFailedError.code, "the worker reported another task's result")
         objection = self._scheduler.objection(task.step, head.transition)
