@@ -241,7 +241,7 @@ class Step(Lazy[sync.Step]):
 
         def first(step: sync.Step) -> "Task | None":
             found = step.control_task
-            return found and Task._of(found)
+            return None if found is None else Task._of(found)
 
         return self._read(first)
 

@@ -157,7 +157,8 @@ class BatchExecutor:
             queued, self._queue = self._queue, []
             jobs = [job for job in queued if job.name in self._fleet.flights]
             try:
-                await self._adopt(jobs)
+                # A gang is begun anew as a whole: of an earlier one, parts may have ended.
+                await self._adopt([job for job in jobs if job.gang is None])
                 left = [job for job in jobs if self._is_untaken(job.name)]
                 submissions = self._submitter.submissions(left)
             except EngineError as error:
@@ -190,6 +191,9 @@ class BatchExecutor:
             return  # all were cancelled meanwhile
         if len(jobs) < what.size:
             [what] = self._submitter.submissions(jobs)
+        if what.is_gang and any(job.gang and job.gang.size > what.size for job in jobs):
+            self._fail(what.names, ExecutorError("a part of its gang was cancelled"))
+            return
         try:
             accepted = await self._submitter.submit(what, jobs)
         except EngineError as error:
@@ -198,7 +202,7 @@ class BatchExecutor:
         unit = self._accept(accepted)
         # Those that were cancelled while Batch took them have ended here; now they end there.
         for index in set(range(what.size)) - unit.live:
-            job = f"{unit.job_id}:{index}" if unit.is_array else unit.job_id
+            job = unit.job_id if what.is_gang else what.id_of(unit.job_id, index)
             with suppress(EngineError):
                 await self._client.terminate(job, "cancelled before it began")
 
@@ -216,7 +220,8 @@ class BatchExecutor:
             by_unit.setdefault(id(flight.unit), []).append(flight)
         for members in by_unit.values():
             unit = members[0].unit
-            is_whole = unit is not None and len(members) >= len(unit.live)
+            is_gang = unit is not None and unit.submission.is_gang
+            is_whole = unit is not None and (is_gang or len(members) >= len(unit.live))
             ids = [unit.job_id] if unit and is_whole else [f.job_id for f in members if f.job_id]
             for job_id in ids:
                 await self._client.terminate(job_id, reason)

@@ -36,7 +36,7 @@ def parallel_of(spec: TaskSpec) -> Parallel:
     """The place of a task of a @parallel step."""
     *outer, last = spec.frames
     first = TaskKey(spec.step, (*outer, replace(last, index=0)))
-    return Parallel(_THIS_MACHINE, last.total, last.index, first.task_id)
+    return Parallel(spec.main_ip or _THIS_MACHINE, last.total, last.index, first.task_id)
 
 
 def variables_of(spec: TaskSpec, port: int | None) -> dict[str, str]:
@@ -48,7 +48,8 @@ def variables_of(spec: TaskSpec, port: int | None) -> dict[str, str]:
     """
     place = parallel_of(spec)
     # A gang on one machine shares it, so that each of it takes a processor of its own there.
-    local_rank, local_size = place.node_index, place.num_nodes
+    is_alone = spec.main_ip is not None
+    local_rank, local_size = (0, 1) if is_alone else (place.node_index, place.num_nodes)
     found = {
         "MASTER_ADDR": place.main_ip,
         "MASTER_PORT": port or spec.master_port or _agreed_port(spec, place),

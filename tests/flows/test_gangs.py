@@ -71,7 +71,7 @@ class Shaped(FlowSpec):
         trace("began")
         if place.node_index == 2:
             exec(self.fault)
-        self.rank = place.node_index
+        self.rank, self.attempt = place.node_index, current.retry_count
         self.total = all_reduce(self.scale * (place.node_index + 1))
         self.place = (place.main_ip, place.num_nodes, place.control_task_id, self.index, self.input)
         names = "WORLD_SIZE", "RANK", "NODE_RANK", "LOCAL_RANK", "MASTER_ADDR"
@@ -82,6 +82,7 @@ class Shaped(FlowSpec):
     @step
     def join(self, inputs):
         assert not current.is_parallel
+        print("attempts", [getattr(i, "attempt", None) for i in inputs])
         self.ranks = [getattr(i, "rank", None) for i in inputs]
         self.totals = [getattr(i, "total", None) for i in inputs]
         self.errors = [str(getattr(i, "error", None)) for i in inputs]
