@@ -30,17 +30,20 @@ def queue(aws: pytest.MonkeyPatch) -> str:
     """A queue of machines on demand: the only ones that run multi-node jobs."""
     name = f"gangs-{uuid.uuid4().hex[:6]}"
     ec2, batch = boto3.client("ec2"), boto3.client("batch")
+    [made] = batch.describe_compute_environments()["computeEnvironments"][:1]
+    role = made["serviceRole"]
+    profile = boto3.client("iam").create_instance_profile(InstanceProfileName=name)
     batch.create_compute_environment(
         computeEnvironmentName=name,
         type="MANAGED",
         state="ENABLED",
-        serviceRole="arn:aws:iam::123456789012:role/aflow",
+        serviceRole=role,
         computeResources={
             "type": "EC2",
             "minvCpus": 0,
             "maxvCpus": 16,
             "instanceTypes": ["m5.2xlarge"],
-            "instanceRole": "arn:aws:iam::123456789012:instance-profile/aflow",
+            "instanceRole": profile["InstanceProfile"]["Arn"],
             "subnets": [ec2.describe_subnets()["Subnets"][0]["SubnetId"]],
             "securityGroupIds": [ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]],
         },
