@@ -189,12 +189,9 @@ class BatchExecutor:
         jobs = [flights[name].job for name in what.names if name in flights]
         if not jobs:
             return  # all were cancelled meanwhile
-        if len(jobs) < what.size:
-            [what] = self._submitter.submissions(jobs)
-        if what.is_gang and any(job.gang and job.gang.size > what.size for job in jobs):
-            self._fail(what.names, ExecutorError("a part of its gang was cancelled"))
-            return
         try:
+            if len(jobs) < what.size:
+                [what] = self._submitter.submissions(jobs)
             accepted = await self._submitter.submit(what, jobs)
         except EngineError as error:
             self._fail(what.names, error)
@@ -220,8 +217,7 @@ class BatchExecutor:
             by_unit.setdefault(id(flight.unit), []).append(flight)
         for members in by_unit.values():
             unit = members[0].unit
-            is_gang = unit is not None and unit.submission.is_gang
-            is_whole = unit is not None and (is_gang or len(members) >= len(unit.live))
+            is_whole = unit is not None and unit.is_whole(len(members))
             ids = [unit.job_id] if unit and is_whole else [f.job_id for f in members if f.job_id]
             for job_id in ids:
                 await self._client.terminate(job_id, reason)

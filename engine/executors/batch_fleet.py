@@ -35,6 +35,10 @@ class Unit(Struct, eq=False):
     misses: int = 0
     looked: int = 0  # how many ends the parent told of when its children were last asked for
 
+    def is_whole(self, count: int) -> bool:
+        """Whether so many of its jobs are all that live; of a gang, any is."""
+        return self.submission.is_gang or count >= len(self.live)
+
 
 class Flight(Struct, eq=False):
     """One job. `unit` is None until Batch has taken it."""

@@ -86,7 +86,11 @@ class Submitter:
 
     def submissions(self, jobs: Sequence[Job]) -> list[Submission]:
         """Group jobs that are equal but for their orders, in arrays as large as may be; the jobs
-        of a gang are one submission."""
+        of a gang are one submission.
+
+        Raises:
+            ExecutorError: jobs of a gang are missing, or one does not say what it needs.
+        """
         groups: dict[tuple[bytes, float | None], list[Job]] = {}
         gangs: dict[str, list[Job]] = {}
         for job in jobs:
@@ -95,6 +99,8 @@ class Submitter:
                 continue
             key = msgspec.json.encode(needs_of(job)), job.deadline_s
             groups.setdefault(key, []).append(job)
+        if any(len(gang) < gang[0].gang.size for gang in gangs.values() if gang[0].gang):
+            raise ExecutorError("a part of a gang was cancelled before it began")
         arrays = [
             self._submission(part)
             for alike in groups.values()

@@ -290,21 +290,7 @@ class Driver:
         return commands
 
     def _read_commit(self, ended: Ended, manifest: bytes) -> Outline | Failure:
-        """Read the head of the manifest that an attempt wants to commit, or say why it may not."""
-        try:
-            head = outline(manifest)
-        except StoreError as error:
-            return Failure.from_error(error)
-        task = ended.task
-        is_mine = (head.step, head.task_id) == (task.step, task.task_id)
-        if self._scheduler.graph[task.step].is_parallel and not ended.reused:
-            is_mine &= head.attempt == ended.attempt  # the others of its gang are of this one
-        if not is_mine or not (ended.reused or _is_of_run(head, ended, self._parts.began)):
-            return Failure(TaskFailedError.code, "the worker reported another task's result")
-        objection = self._scheduler.objection(task.step, head.transition)
-        if objection is not None:
-            return refusal(objection, is_limit=self._scheduler.is_too_wide(head.transition))
-        return head
+        return _commit_of(ended, manifest, self._scheduler, self._parts.began)
 
     # -- commands ------------------------------------------------------------------------------
 
@@ -417,6 +403,26 @@ class Driver:
 
 def _lost(error: Exception) -> ExecutorLost:
     return ExecutorLost(f"the executor failed: {type(error).__name__}: {error}")
+
+
+def _commit_of(
+    ended: Ended, manifest: bytes, scheduler: Scheduler, began: RunBeganRecord
+) -> Outline | Failure:
+    """Read the head of the manifest that an attempt wants to commit, or say why it may not."""
+    try:
+        head = outline(manifest)
+    except StoreError as error:
+        return Failure.from_error(error)
+    task = ended.task
+    is_mine = (head.step, head.task_id) == (task.step, task.task_id)
+    if scheduler.graph[task.step].is_parallel and not ended.reused:
+        is_mine &= head.attempt == ended.attempt  # the others of its gang are of this one
+    if not is_mine or not (ended.reused or _is_of_run(head, ended, began)):
+        return Failure(TaskFailedError.code, "the worker reported another task's result")
+    objection = scheduler.objection(task.step, head.transition)
+    if objection is not None:
+        return refusal(objection, is_limit=scheduler.is_too_wide(head.transition))
+    return head
 
 
 def _is_of_run(head: Outline, ended: Ended, began: RunBeganRecord) -> bool:

@@ -96,6 +96,27 @@ class Task(Struct, eq=False):
         """Whether a member has failed, so that the others are to end."""
         return self.roll is not None and self.roll.is_broken
 
+    def awaits(self, key: TaskKey, attempt: int) -> bool:
+        """Whether an attempt, or a member of the gang's, is in flight."""
+        if self.state is not State.RUNNING or self.attempt != attempt:
+            return False
+        return self.roll is None or key.frames[-1].index in self.roll.missing
+
+    def end(self, key: TaskKey, result: ResultRef | None) -> bool:
+        """Note the end of a member, None for a failure; whether nothing is in flight any more."""
+        return self.roll is None or self.roll.end(key.frames[-1].index, result)
+
+    def judge(self, node: Node, event: TaskFailed) -> None:
+        """Find what is to follow a failure."""
+        self.again = after_failure(
+            node,
+            attempt=self.attempt,
+            fallbacks=self.fallbacks,
+            retryable=event.retryable,
+        )
+        if self.again is not None and self.again.is_fallback and self.fallback is None:
+            self.fallback = event.reason  # later failures are those of catching this one
+
     def in_flight(self) -> list[TaskKey]:
         """What of it has not ended."""
         if self.roll is None:
@@ -226,10 +247,10 @@ class Scheduler:
             return []
         if objection := self.objection(task.key.step, event.transition):
             return self._fail(task, event.task, objection)
-        if task.roll is not None:
-            is_last = task.roll.end(event.task.frames[-1].index, event.result)
-            if not is_last or task.roll.is_broken:
-                return self._end_attempt(task) if is_last else []
+        if not task.end(event.task, event.result):
+            return []
+        if task.is_broken:
+            return self._end_attempt(task)
         self._move(task, State.SUCCEEDED)
         if self._stopped is None:
             self._follow(task, event.transition, event.result)
@@ -240,17 +261,9 @@ class Scheduler:
         if task is None:
             return []
         if self._stopped is None and not task.is_broken:
-            task.again = after_failure(
-                self._graph[task.key.step],
-                attempt=task.attempt,
-                fallbacks=task.fallbacks,
-                retryable=event.retryable,
-            )
+            task.judge(self._graph[task.key.step], event)
             if task.again is None:
                 return self._fail(task, event.task, event.reason)
-            if task.again.is_fallback:
-                # The first failure is the one to catch: the later ones are those of catching it.
-                task.fallback = event.reason if task.fallback is None else task.fallback
         return self._lose(task, event.task, event.reason)
 
     def _on_retry_due(self, event: RetryDue) -> list[Command]:
@@ -269,10 +282,8 @@ class Scheduler:
 
     def _lose(self, task: Task, key: TaskKey, reason: str) -> list[Command]:
         """Take the failure of an attempt, or of one of a gang: the others are no use without it."""
-        if task.roll is None:
-            return self._end_attempt(task)
-        is_first = not task.roll.is_broken
-        if task.roll.end(key.frames[-1].index, None):
+        is_first = not task.is_broken
+        if task.end(key, None):
             return self._end_attempt(task)
         if not is_first or self._cancelling:
             return []
@@ -395,11 +406,7 @@ class Scheduler:
     def _current(self, key: TaskKey, attempt: int) -> Task | None:
         """The task, or its gang; None when the news is of an attempt that is over."""
         task = self._live.get(leader(self._graph, key))
-        if task is None or task.state is not State.RUNNING or task.attempt != attempt:
-            return None
-        if task.roll is not None and key.frames[-1].index not in task.roll.missing:
-            return None
-        return task
+        return task if task is not None and task.awaits(key, attempt) else None
 
     def _move(self, task: Task, to: State) -> None:
         came = task.state
@@ -425,38 +432,42 @@ class Scheduler:
 
     def check(self) -> None:
         """Raise InvariantError unless all indexes agree; costs O(alive). Tests call it last."""
-        live = list(self._live.values())
-        ready = [t.key for t in live if t.state is State.READY]
-        flying = [t.slots for t in live if t.state is State.RUNNING]
-        running = sum(flying)
-        is_idle = not (self._ready or self._cursors)
-        needed = self._ready[0].slots if self._ready else 1
-        claims = {
-            "in flight is counted right": self._in_flight == running,
-            "no more in flight than slots": running <= self._slots or len(flying) == 1,
-            "a free slot is used": running + needed > self._slots or is_idle,
-            "what is over is dropped": all(LEGAL_MOVES[t.state] for t in live),
-            "each ready task waits in line once": sorted(t.key for t in self._ready)
-            == sorted(ready),
-            "a cursor has something left": all(not f.is_exhausted for f in self._cursors),
-            "arrivals are counted right": all(f.is_consistent() for f in self._open.values()),
-            "a finished run has nothing alive": not self._finished or (is_idle and not live),
-            "a stopped run starts nothing": self._stopped is None or is_idle,
-            "no branch is lost or doubled": self._stopped is not None or self._is_conserved(),
-        }
-        for claim, holds in claims.items():
+        for claim, holds in _claims(self).items():
             if not holds:
                 self._contradiction(f"not so: {claim}")
 
-    def _is_conserved(self) -> bool:
-        """Every child issued and not yet back is one task, or one fan-out inside it; no more."""
-        fanouts = list(self._open.values())
-        parts = [t.fanout for t in self._live.values() for _ in range(t.slots)]
-        parts += [f.parent for f in fanouts]
-        is_root_open = self._started and not self._ended
-        return parts.count(None) == is_root_open and all(
-            f.issued - f.arrived == parts.count(f) for f in fanouts
-        )
+
+def _claims(machine: Scheduler) -> dict[str, bool]:
+    """What is so of a machine's state, whenever it has handled an event."""
+    live, line, slots = list(machine._live.values()), machine._ready, machine._slots
+    ready = [t.key for t in live if t.state is State.READY]
+    flying = [t.slots for t in live if t.state is State.RUNNING]
+    running, is_stopped = sum(flying), machine._stopped is not None
+    is_idle = not (line or machine._cursors)
+    needed = line[0].slots if line else 1
+    return {
+        "in flight is counted right": machine._in_flight == running,
+        "no more in flight than slots": running <= slots or len(flying) == 1,
+        "a free slot is used": running + needed > slots or is_idle,
+        "what is over is dropped": all(LEGAL_MOVES[t.state] for t in live),
+        "each ready task waits in line once": sorted(t.key for t in line) == sorted(ready),
+        "a cursor has something left": all(not f.is_exhausted for f in machine._cursors),
+        "arrivals are counted right": all(f.is_consistent() for f in machine._open.values()),
+        "a finished run has nothing alive": not machine._finished or (is_idle and not live),
+        "a stopped run starts nothing": not is_stopped or is_idle,
+        "no branch is lost or doubled": is_stopped or _is_conserved(machine),
+    }
+
+
+def _is_conserved(machine: Scheduler) -> bool:
+    """Every child issued and not yet back is one task, or one fan-out inside it; no more."""
+    fanouts = list(machine._open.values())
+    parts = [t.fanout for t in machine._live.values() for _ in range(t.slots)]
+    parts += [f.parent for f in fanouts]
+    is_root_open = machine._started and not machine._ended
+    return parts.count(None) == is_root_open and all(
+        f.issued - f.arrived == parts.count(f) for f in fanouts
+    )
 
 
 def _objection(node: Node, transition: Transition, max_splits: int | None) -> str | None:

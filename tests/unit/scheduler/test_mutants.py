@@ -79,7 +79,7 @@ MUTANTS = [
     Mutant(
         "news of an earlier attempt is taken",
         machine,
-        " or task.attempt != attempt",
+        " or self.attempt != attempt",
         "",
     ),
     Mutant(
@@ -127,8 +127,8 @@ MUTANTS = [
     Mutant(
         "a fallback catches the failure of the last fallback",
         machine,
-        "event.reason if task.fallback is None else task.fallback",
-        "event.reason",
+        "self.again.is_fallback and self.fallback is None:",
+        "self.again.is_fallback:",
     ),
     Mutant(
         "a failure does not stop the run",
@@ -241,8 +241,8 @@ MUTANTS = [
     Mutant(
         "a gang is tried again while members are in flight",
         machine,
-        "        if task.roll.end(key.frames[-1].index, None):\n",
-        "        if task.roll.end(key.frames[-1].index, None) or True:\n",
+        "        if task.end(key, None):\n",
+        "        if task.end(key, None) or True:\n",
     ),
     Mutant(
         "each member's failure is a retry of its own",
@@ -253,20 +253,20 @@ MUTANTS = [
     Mutant(
         "a gang goes on without the member that failed",
         machine,
-        "if not is_last or task.roll.is_broken:",
-        "if not is_last:",
+        "        if task.is_broken:\n            return self._end_attempt(task)\n",
+        "",
     ),
     Mutant(
         "a gang goes on before all have ended",
         machine,
-        "if not is_last or task.roll.is_broken:",
-        "if task.roll.is_broken:",
+        "        if not task.end(event.task, event.result):\n",
+        "        if task.end(event.task, event.result) is None:\n",
     ),
     Mutant(
         "a member may end twice",
         machine,
-        "key.frames[-1].index not in task.roll.missing",
-        "False",
+        "key.frames[-1].index in self.roll.missing",
+        "True",
     ),
     Mutant(
         "a gang's first task stands for all at the join",
