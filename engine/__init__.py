@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from engine.flow.decorators import batch as batch
     from engine.flow.decorators import catch as catch
     from engine.flow.decorators import environment as environment
+    from engine.flow.decorators import parallel as parallel
     from engine.flow.decorators import resources as resources
     from engine.flow.decorators import retry as retry
     from engine.flow.decorators import timeout as timeout
@@ -36,7 +37,15 @@ _HOMES = {
     "engine.flow.includes": ("IncludeFile",),
     "engine.flow.parameters": ("JSONType", "Parameter"),
     "engine.flow.current": ("current",),
-    "engine.flow.decorators": ("batch", "catch", "environment", "resources", "retry", "timeout"),
+    "engine.flow.decorators": (
+        "batch",
+        "catch",
+        "environment",
+        "parallel",
+        "resources",
+        "retry",
+        "timeout",
+    ),
     "engine.runtime": ("Engine",),
     "engine.s3": ("S3",),
     "engine.client": ("DataArtifact", "Flow", "Run", "Step", "Task"),

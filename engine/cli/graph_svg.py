@@ -7,7 +7,7 @@ many times is drawn as a stack.
 from collections.abc import Iterator, Mapping
 from html import escape
 
-from engine.flow.graph import Graph, Kind, Node
+from engine.flow.graph import FANS_OUT, Graph, Kind, Node
 
 _CHAR = 7.3  # px per character of a 12 px monospace font, rounded up
 _BOX_HEIGHT = 36.0
@@ -84,6 +84,8 @@ def _width(node: Node) -> float:
 def _notes(node: Node) -> tuple[str]:
     if node.kind is Kind.FOREACH:
         return (f"for each of {node.foreach}",)
+    if node.kind is Kind.GANG:
+        return ("many at once",)
     return (f"joins {node.join_of}",) if node.is_join and node.join_of else ("",)
 
 
@@ -119,7 +121,7 @@ def _boxes(graph: Graph, places: Places, widths: Mapping[str, float]) -> Iterato
     for name, node in graph.nodes.items():
         (x, y), width = places[name], widths[name]
         kind = "end" if node.kind is Kind.END else "join" if node.is_join else "step"
-        many = any(graph.nodes[s].kind is Kind.FOREACH for s in node.split_parents)
+        many = any(graph.nodes[s].kind in FANS_OUT for s in node.split_parents)
         for shift in (2 * _STACK, _STACK, 0.0) if many else (0.0,):
             yield (
                 f'<rect class="{kind}" x="{x - width / 2 + shift:.1f}" y="{y - shift:.1f}" '

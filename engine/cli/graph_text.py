@@ -30,6 +30,8 @@ def _leads(node: Node) -> str:
     if node.kind is Kind.END:
         return "end"
     arrow = f"=> {', '.join(node.next)}"
+    if node.kind is Kind.GANG:
+        return f"{arrow}  many at once"
     return f"{arrow}  for each of {node.foreach}" if node.kind is Kind.FOREACH else arrow
 
 

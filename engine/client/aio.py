@@ -236,9 +236,18 @@ class Step(Lazy[sync.Step]):
         return Run(self.pathspec.rpartition("/")[0], reader=self._reader)
 
     @property
-    def control_task(self) -> None:
-        """None: no step runs as a gang."""
-        return
+    def control_task(self) -> Awaitable["Task | None"]:
+        """See engine.client.sync.Step.control_task."""
+
+        def first(step: sync.Step) -> "Task | None":
+            found = step.control_task
+            return None if found is None else Task._of(found)
+
+        return self._read(first)
+
+    def control_tasks(self, *tags: str) -> AsyncIterator["Task"]:
+        """See engine.client.sync.Step.control_tasks."""
+        return self._list(lambda step: step.control_tasks(*tags), Task._of)
 
     @property
     def environment_info(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
-from engine.flow.graph import Kind, Node
+from engine.flow.graph import FANS_OUT, Node
 
 Nodes = Mapping[str, Node]
 
@@ -41,7 +41,7 @@ def children(nodes: Nodes, step: str, task_id: str) -> list[Neighbours]:
 def depth(nodes: Nodes, step: str) -> int:
     """How many foreach are open around a step."""
     return sum(
-        split in nodes and nodes[split].kind is Kind.FOREACH for split in nodes[step].split_parents
+        split in nodes and nodes[split].kind in FANS_OUT for split in nodes[step].split_parents
     )
 
 

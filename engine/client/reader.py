@@ -305,6 +305,7 @@ def graph_from(plain: Mapping[str, Any], flow: str) -> Graph:  # Any: plain msgp
             next=tuple(fields["next"]),
             foreach=fields.get("foreach"),
             is_join=fields.get("is_join", False),
+            is_parallel=fields.get("is_parallel", False),
             join_of=fields.get("join_of"),
             split_parents=tuple(fields.get("split_parents", ())),
             doc=fields.get("doc", ""),

@@ -80,13 +80,20 @@ class Step(Located):
         return next(self.tasks())
 
     @property
-    def control_task(self) -> None:
-        """None: no step runs as a gang."""
-        return
+    def control_task(self) -> "Task | None":
+        """The first task of the step's gang; None if the step is not @parallel."""
+        return next(self.control_tasks(), None)
 
     def control_tasks(self, *tags: str) -> Iterator["Task"]:
-        """None: no step runs as a gang."""
-        return iter(())
+        """The first task of each of the step's gangs; none if the step is not @parallel.
+
+        Args:
+            tags: as for `tasks`.
+        """
+        node = self._reader.graph(self._place.flow, self._place.run or "").nodes.get(self.id)
+        if node is None or not node.is_parallel:
+            return iter(())
+        return (task for task in self.tasks(*tags) if task.id.rpartition(".")[2] == "0")
 
     @property
     def environment_info(self) -> None:

@@ -29,9 +29,13 @@ class Commits:
         blobs: the object store.
         directory: the container's cache.
         spec: what the task was told; the blobs that it names are in the store.
+        key: where to commit, if not where any attempt at the task may.
     """
 
-    def __init__(self, blobs: BlobStore, directory: BlobDirectory, spec: TaskSpec) -> None:
+    def __init__(
+        self, blobs: BlobStore, directory: BlobDirectory, spec: TaskSpec, key: str | None = None
+    ) -> None:
+        self._key = key or manifest_key(spec.flow, spec.run_id, spec.step, spec.task_id)
         self._blobs = blobs
         self._directory = directory
         self._spec = spec
@@ -50,10 +54,8 @@ class Commits:
         if manifest is None:
             manifest = await in_thread(self._directory.read, report.manifest_digest or "")
         await self._upload(manifest)
-        spec = self._spec
-        key = manifest_key(spec.flow, spec.run_id, spec.step, spec.task_id)
-        if not await self._blobs.put(key, (manifest,), if_absent=True):
-            manifest = await self._blobs.get(key)
+        if not await self._blobs.put(self._key, (manifest,), if_absent=True):
+            manifest = await self._blobs.get(self._key)
             if problem := self._objection(manifest):
                 return Report(failure=Failure(TaskFailedError.code, problem))
         if len(manifest) <= CHANNEL_MAX_BYTES // 2:

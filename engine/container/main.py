@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from engine import config as configuration
 from engine.container.commit import Commits
+from engine.container.gang import GangNode
 from engine.container.orders import Assignment, fetch_code, fetch_orders
 from engine.container.words import Words, keys_of
 from engine.datastores import open_blobs
@@ -65,7 +66,7 @@ async def _run(variables: Mapping[str, str]) -> int:
     folder = Path(tempfile.mkdtemp(prefix="aflow-task-"))
     try:
         boot, order = await fetch_orders(blobs, assignment)
-        return await _Supervisor(blobs, folder, boot, order, assignment.place).run()
+        return await _Supervisor(blobs, folder, boot, order, assignment).run()
     finally:
         await blobs.aclose()
         await asyncio.to_thread(_remove, folder)
@@ -79,14 +80,23 @@ def _remove(folder: Path) -> None:
 
 class _Supervisor:
     def __init__(
-        self, blobs: BlobStore, folder: Path, boot: Boot, order: Order, place: str
+        self,
+        blobs: BlobStore,
+        folder: Path,
+        boot: Boot,
+        order: Order,
+        assignment: Assignment,
     ) -> None:
         self._blobs = blobs
         self._folder = folder
         self._boot = boot
         self._order = order
         self._spec = TaskSpec.unpack(order.spec)
-        key_of = keys_of(boot.flow, boot.run_id, order.name, place)
+        node = assignment.node
+        if node is not None:
+            self._spec = replace(self._spec, main_ip=node.main_ip)
+        self._gang = GangNode(blobs, boot, node) if node else None
+        key_of = keys_of(boot.flow, boot.run_id, order.name, assignment.place)
         self._words = Words(blobs, order.name, key_of, wall_clock_us)
         self._is_terminated = False
 
@@ -105,8 +115,11 @@ class _Supervisor:
                 ended = await self._watch(executor, str(layout.root), socket)
             finally:
                 await executor.aclose()
-        commits = Commits(self._blobs, directory, self._spec)
-        return await self._finish(ended, commits)
+        key = self._gang.commit_key if self._gang else None
+        code_of_end = await self._finish(ended, Commits(self._blobs, directory, self._spec, key))
+        if self._gang is not None:
+            await self._gang.leave(is_well=code_of_end == 0)
+        return code_of_end
 
     async def _watch(self, executor: LocalExecutor, root: str, socket: str) -> JobEnded:
         order = self._order

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from engine.container.gang import Node
 from engine.errors import StoreError, UsageError
 from engine.package.bundle import Bundle
 from engine.stores.artifacts import load_entry, unpack_entry
@@ -20,11 +21,15 @@ _FIRST_BYTES = 64 << 10
 
 
 class Assignment(Struct, frozen=True):
-    """Which job of which parcel this container is; `place` tells it from others of that job."""
+    """Which job of which parcel this container is; `place` tells it from others of that job.
+
+    `node` is its place in a multi-node job, if it is of one.
+    """
 
     parcel: str
     index: int
     place: str
+    node: Node | None = None
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> "Assignment":
@@ -43,8 +48,9 @@ class Assignment(Struct, frozen=True):
             )
         job = variables.get("AWS_BATCH_JOB_ID", f"process-{os.getpid()}")
         attempt = variables.get("AWS_BATCH_JOB_ATTEMPT", "1")
-        index = int(variables.get("AWS_BATCH_JOB_ARRAY_INDEX", "0"))
-        return cls(parcel, index, f"{job}:{index}:{attempt}")
+        node = Node.read(variables)
+        index = node.index if node else int(variables.get("AWS_BATCH_JOB_ARRAY_INDEX", "0"))
+        return cls(parcel, index, f"{job}:{index}:{attempt}", node)
 
 
 async def fetch_orders(blobs: BlobStore, assignment: Assignment) -> tuple[Boot, Order]:

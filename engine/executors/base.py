@@ -42,6 +42,15 @@ class Exit(Struct, frozen=True):
     failure: Failure | None = None
 
 
+class GangPlace(Struct, frozen=True):
+    """Which of a gang's jobs one is. The others have the same `name` and `size`, and `index` counts
+    from 0; all of them are submitted together."""
+
+    name: str
+    index: int
+    size: int
+
+
 class Job(Struct, frozen=True):
     """One attempt at one task.
 
@@ -53,6 +62,7 @@ class Job(Struct, frozen=True):
     spec: bytes
     deadline_s: float | None = None
     resources: Mapping[str, object] = field(default_factory=dict)
+    gang: GangPlace | None = None
 
 
 class JobStarted(Struct, frozen=True):

@@ -157,7 +157,8 @@ class BatchExecutor:
             queued, self._queue = self._queue, []
             jobs = [job for job in queued if job.name in self._fleet.flights]
             try:
-                await self._adopt(jobs)
+                # A gang is begun anew as a whole: of an earlier one, parts may have ended.
+                await self._adopt([job for job in jobs if job.gang is None])
                 left = [job for job in jobs if self._is_untaken(job.name)]
                 submissions = self._submitter.submissions(left)
             except EngineError as error:
@@ -188,9 +189,9 @@ class BatchExecutor:
         jobs = [flights[name].job for name in what.names if name in flights]
         if not jobs:
             return  # all were cancelled meanwhile
-        if len(jobs) < what.size:
-            [what] = self._submitter.submissions(jobs)
         try:
+            if len(jobs) < what.size:
+                [what] = self._submitter.submissions(jobs)
             accepted = await self._submitter.submit(what, jobs)
         except EngineError as error:
             self._fail(what.names, error)
@@ -198,7 +199,7 @@ class BatchExecutor:
         unit = self._accept(accepted)
         # Those that were cancelled while Batch took them have ended here; now they end there.
         for index in set(range(what.size)) - unit.live:
-            job = f"{unit.job_id}:{index}" if unit.is_array else unit.job_id
+            job = unit.job_id if what.is_gang else what.id_of(unit.job_id, index)
             with suppress(EngineError):
                 await self._client.terminate(job, "cancelled before it began")
 
@@ -216,7 +217,7 @@ class BatchExecutor:
             by_unit.setdefault(id(flight.unit), []).append(flight)
         for members in by_unit.values():
             unit = members[0].unit
-            is_whole = unit is not None and len(members) >= len(unit.live)
+            is_whole = unit is not None and unit.is_whole(len(members))
             ids = [unit.job_id] if unit and is_whole else [f.job_id for f in members if f.job_id]
             for job_id in ids:
                 await self._client.terminate(job_id, reason)

@@ -11,7 +11,7 @@ from msgspec import Struct, field
 
 from engine.executors.base import Job
 from engine.executors.batch_requests import Submission
-from engine.executors.batch_states import Seen, later
+from engine.executors.batch_states import Seen, as_node, later
 
 MISSES = 3
 MISSING_S = 20.0
@@ -35,6 +35,10 @@ class Unit(Struct, eq=False):
     misses: int = 0
     looked: int = 0  # how many ends the parent told of when its children were last asked for
 
+    def is_whole(self, count: int) -> bool:
+        """Whether so many of its jobs are all that live; of a gang, any is."""
+        return self.submission.is_gang or count >= len(self.live)
+
 
 class Flight(Struct, eq=False):
     """One job. `unit` is None until Batch has taken it."""
@@ -51,7 +55,7 @@ class Flight(Struct, eq=False):
         """The id of this one job with Batch."""
         if self.unit is None:
             return None
-        return f"{self.unit.job_id}:{self.index}" if self.unit.is_array else self.unit.job_id
+        return self.unit.submission.id_of(self.unit.job_id, self.index)
 
 
 class Findings(Struct):
@@ -83,7 +87,8 @@ class Fleet:
     ) -> Unit:
         """Batch has taken a submission, now or before this program began."""
         here = [i for i, name in enumerate(submission.names) if name in self.flights]
-        unit = Unit(submission, job_id, now_s, set(here), submission.size > 1, is_adopted)
+        is_array = submission.size > 1 and not submission.is_gang
+        unit = Unit(submission, job_id, now_s, set(here), is_array, is_adopted)
         for index in here:
             flight = self.flights[submission.names[index]]
             flight.unit, flight.index = unit, index
@@ -104,6 +109,10 @@ class Fleet:
         """The ids to describe next: each submission's, and of arrays the children in question."""
         ids: list[str] = []
         for unit in self._units.values():
+            if unit.submission.is_gang:
+                # The job as a whole runs on when one node has died: each is asked for.
+                ids += [unit.submission.id_of(unit.job_id, index) for index in sorted(unit.live)]
+                continue
             if not unit.is_array:
                 ids.append(unit.job_id)
                 continue
@@ -129,10 +138,12 @@ class Fleet:
         """Take what Batch said of jobs, in whatever order and however often."""
         found = Findings()
         for news in answers:
-            parent, _, index = news.job_id.partition(":")
+            parent, index = _split(news.job_id)
             unit = self._units.get(parent)
             if unit is None:
                 continue
+            if unit.submission.is_gang:
+                news = as_node(news)
             if unit.is_array and not index:
                 self._observe_array(unit, news, found)
             else:
@@ -166,7 +177,7 @@ class Fleet:
         missing = set(asked) - {seen.job_id for seen in answers}
         gone: list[str] = []
         for job_id in missing:
-            parent, _, index = job_id.partition(":")
+            parent, index = _split(job_id)
             unit = self._units.get(parent)
             if unit is None:
                 continue
@@ -176,3 +187,9 @@ class Fleet:
                 indices: Sequence[int] = [int(index)] if index else sorted(unit.live)
                 gone += [unit.submission.names[i] for i in indices if i in unit.live]
         return gone
+
+
+def _split(job_id: str) -> tuple[str, str]:
+    """The id of what was submitted, and the index of its child or node, if it is one."""
+    parent, _, index = job_id.replace("#", ":").partition(":")
+    return parent, index

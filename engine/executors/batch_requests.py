@@ -112,8 +112,13 @@ def describe_pages(job_ids: Sequence[str]) -> list[Sequence[str]]:
 # -- job definitions ------------------------------------------------------------------------------
 
 
-def definition(needs: Needs, command: Sequence[str]) -> Body:
+def definition(needs: Needs, command: Sequence[str], *, nodes: int = 0) -> Body:
     """The body of RegisterJobDefinition; its name says its content.
+
+    Args:
+        needs: what the jobs need.
+        command: starts a container.
+        nodes: how many containers a multi-node job has; 0 for a job of one.
 
     Raises:
         LimitExceededError: Batch would refuse it.
@@ -146,8 +151,23 @@ def definition(needs: Needs, command: Sequence[str]) -> Body:
             f"a job definition of {size:,} bytes; Batch takes {limits.DEFINITION_MAX_BYTES:,}",
             hint="name fewer volumes and log options in @batch",
         )
+    if nodes:
+        body = {**body, "type": "multinode", "nodeProperties": _nodes(container, nodes)}
+        del body["containerProperties"]
     digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
     return {"jobDefinitionName": f"aflow_{digest[:40]}", **body}
+
+
+def _nodes(container: Body, nodes: int) -> Body:
+    """All nodes are alike; the first is the main one, whose end is the job's.
+
+    Source: API Reference, NodeProperties (read 2026-11-24).
+    """
+    return {
+        "numNodes": nodes,
+        "mainNode": 0,
+        "nodeRangeProperties": [{"targetNodes": "0:", "container": container}],
+    }
 
 
 def _sizes(needs: Needs, *, least: bool = False) -> list[dict[str, str]]:
@@ -214,7 +234,7 @@ def _volumes(needs: Needs) -> Body:
 
 
 class Submission(Struct, frozen=True):
-    """Jobs that are submitted together: one, or an array of them.
+    """Jobs that are submitted together: one, or an array of them, or the nodes of a gang.
 
     A name is "" where a job of an earlier process is none of ours any more.
     `timeout_s` is the longest that a container of them may live, if there is a limit.
@@ -224,10 +244,20 @@ class Submission(Struct, frozen=True):
     names: Sequence[str]
     needs: Needs
     timeout_s: float | None = None
+    is_gang: bool = False
 
     @property
     def size(self) -> int:
         return len(self.names)
+
+    def id_of(self, job_id: str, index: int) -> str:
+        """The id of one of its jobs, when Batch has taken it as `job_id`.
+
+        Source: API Reference, DescribeJobs: children of arrays, nodes of multi-node jobs.
+        """
+        if self.is_gang:
+            return f"{job_id}#{index}"
+        return job_id if self.size == 1 else f"{job_id}:{index}"
 
 
 def submit_body(submission: Submission, definition_name: str, variables: Mapping[str, str]) -> Body:
@@ -255,16 +285,21 @@ def submit_body(submission: Submission, definition_name: str, variables: Mapping
         "jobName": submission.parcel,
         "jobQueue": needs.queue,
         "jobDefinition": definition_name,
-        "containerOverrides": overrides,
         "propagateTags": True,
-        "retryStrategy": retry_strategy(needs.reclaims),
+        # A gang that begins again is another attempt of it: that is not for Batch to say.
+        "retryStrategy": retry_strategy(0 if submission.is_gang else needs.reclaims),
     }
+    if submission.is_gang:
+        every = {"targetNodes": "0:", "containerOverrides": overrides}
+        body["nodeOverrides"] = {"numNodes": submission.size, "nodePropertyOverrides": [every]}
+    else:
+        body["containerOverrides"] = overrides
     if needs.tags:
         body["tags"] = dict(needs.tags)
     if submission.timeout_s is not None:
         seconds = max(limits.TIMEOUT_MIN_S, int(-(-submission.timeout_s // 1)))
         body["timeout"] = {"attemptDurationSeconds": seconds}
-    if submission.size >= limits.ARRAY_MIN:
+    if submission.size >= limits.ARRAY_MIN and not submission.is_gang:
         body["arrayProperties"] = {"size": submission.size}
     return body
 

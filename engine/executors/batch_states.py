@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 SUBMITTED, PENDING, RUNNABLE = "SUBMITTED", "PENDING", "RUNNABLE"
 STARTING, RUNNING = "STARTING", "RUNNING"
@@ -74,6 +75,13 @@ def read_job(wire: Mapping[str, Any]) -> Seen:  # Any: as the SDK gives it
         is_array=bool(array.get("size")),
         summary=array.get("statusSummary") or {},
     )
+
+
+def as_node(seen: Seen) -> Seen:
+    """A node of a multi-node job: its container may have ended while the job goes on."""
+    if seen.is_ended or seen.exit_code is None:
+        return seen
+    return replace(seen, state=FAILED if seen.exit_code else SUCCEEDED)
 
 
 def later(known: Seen | None, news: Seen) -> Seen:

@@ -60,7 +60,7 @@ class Accepted(Struct, frozen=True):
 
     def id_of(self, index: int) -> str:
         """The id of one of its jobs."""
-        return self.job_id if self.submission.size == 1 else f"{self.job_id}:{index}"
+        return self.submission.id_of(self.job_id, index)
 
 
 class Submitter:
@@ -85,16 +85,28 @@ class Submitter:
         self._unclear: list[Accepted] = []
 
     def submissions(self, jobs: Sequence[Job]) -> list[Submission]:
-        """Group jobs that are equal but for their orders, in arrays as large as may be."""
+        """Group jobs that are equal but for their orders, in arrays as large as may be; the jobs
+        of a gang are one submission.
+
+        Raises:
+            ExecutorError: jobs of a gang are missing, or one does not say what it needs.
+        """
         groups: dict[tuple[bytes, float | None], list[Job]] = {}
+        gangs: dict[str, list[Job]] = {}
         for job in jobs:
+            if job.gang is not None:
+                gangs.setdefault(job.gang.name, []).append(job)
+                continue
             key = msgspec.json.encode(needs_of(job)), job.deadline_s
             groups.setdefault(key, []).append(job)
-        return [
+        if any(len(gang) < gang[0].gang.size for gang in gangs.values() if gang[0].gang):
+            raise ExecutorError("a part of a gang was cancelled before it began")
+        arrays = [
             self._submission(part)
             for alike in groups.values()
             for part in batch_requests.array_chunks(alike, self._array_max)
         ]
+        return arrays + [replace(self._submission(g), is_gang=True) for g in gangs.values()]
 
     def _submission(self, jobs: Sequence[Job]) -> Submission:
         names, limit_s = [job.name for job in jobs], jobs[0].deadline_s
@@ -143,7 +155,9 @@ class Submitter:
             ExecutorError, StoreError, LimitExceededError: it does not take them.
         """
         variables = await self._post.send(what.parcel, jobs)
-        body = batch_requests.submit_body(what, await self._definition(what.needs), variables)
+        nodes = what.size if what.is_gang else 0
+        name = await self._definition(what.needs, nodes)
+        body = batch_requests.submit_body(what, name, variables)
         accepted = await self._submit_once(body, what)
         if accepted.is_unclear:
             self._unclear.append(accepted)
@@ -165,8 +179,8 @@ class Submitter:
                     raise
         raise AssertionError  # the loop returns or raises
 
-    async def _definition(self, needs: Needs) -> str:
-        body = batch_requests.definition(needs, self._command)
+    async def _definition(self, needs: Needs, nodes: int) -> str:
+        body = batch_requests.definition(needs, self._command, nodes=nodes)
         name = str(body["jobDefinitionName"])
         async with self._defining.setdefault(name, asyncio.Lock()):
             if name not in self._defined:

@@ -11,6 +11,12 @@ from engine.errors import FlowError
 from engine.flow.decorators import Catch
 from engine.flow.decorators.base import is_step, mark_of, place
 from engine.flow.draft import Draft
+from engine.flow.gangs import (
+    gang_and_parallel_go_together,
+    gang_has_a_size,
+    gang_is_of_one_step,
+    parallel_step_stands_between_a_split_and_a_join,
+)
 from engine.flow.parameters import Parameter, attributes_of, constants_of, normal, parameters_of
 from engine.flow.parse import NextCall, StepSource, class_at
 from engine.flow.spec import RESERVED_NAMES, unsupported_next
@@ -188,10 +194,14 @@ def catch_is_where_it_can_be(draft: Draft, step: StepSource) -> Iterator[FlowErr
     if catch is None:
         return
     call = draft.call(step.name)
+    split, missing = None, "there would be nothing to iterate over"
     if call and call.foreach is not None:
+        split = f"foreach={call.foreach!r}"
+    elif call and call.num_parallel is not None:
+        split, missing = "num_parallel=", "nobody would know how many tasks follow"
+    if split:
         yield FlowError(
-            f"step {step.name!r} has @catch, but splits by foreach={call.foreach!r}: after a "
-            "failure there would be nothing to iterate over",
+            f"step {step.name!r} has @catch, but splits by {split}: after a failure {missing}",
             hint="move @catch to the steps after it, or split in a step of its own",
             where=step.at(),
         )
@@ -351,6 +361,7 @@ STEP_CHECKS: tuple[StepCheck, ...] = (
     step_calls_next_once_and_last,
     step_sets_no_reserved_name,
     catch_is_where_it_can_be,
+    parallel_step_stands_between_a_split_and_a_join,
 )
 NEXT_CHECKS: tuple[NextCheck, ...] = (
     next_is_of_this_release,
@@ -358,6 +369,9 @@ NEXT_CHECKS: tuple[NextCheck, ...] = (
     next_has_targets,
     next_leads_to_steps,
     foreach_is_over_something,
+    gang_is_of_one_step,
+    gang_has_a_size,
+    gang_and_parallel_go_together,
 )
 
 

@@ -25,6 +25,7 @@ FACTS = (
     "parameter_names",
     "tempdir",
     "graph",
+    "is_parallel",
     "task",
     "run",
 )
@@ -48,6 +49,8 @@ class Current:
         parameter_names: list[str]
         tempdir: str
         graph: Graph
+        is_parallel: bool
+        parallel: Any  # engine.worker.gang.Parallel, in a @parallel step
 
     @property
     def is_running_flow(self) -> bool:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from engine.errors import FlowError
 from engine.flow.decorators.base import StepMark, mark_of
+from engine.flow.decorators.parallel import Parallel
 from engine.flow.decorators.specs import Decorators, decorators_of
 from engine.flow.parse import NextCall, StepSource, read_step
 from engine.flow.shape import Edges
@@ -24,6 +25,10 @@ class Draft(NamedTuple):
         """Whether the step takes inputs."""
         return len(self.steps[name].arguments) > 1
 
+    def is_parallel(self, name: str) -> bool:
+        """Whether the step's tasks are gangs."""
+        return any(isinstance(d, Parallel) for d in self.decorators[name])
+
     def call(self, name: str) -> NextCall | None:
         """The step's call of self.next; None for the last step, and where it is missing."""
         nexts = self.steps[name].nexts
@@ -36,7 +41,7 @@ class Draft(NamedTuple):
             call = self.call(name)
             found[name] = Edges(
                 next=call.targets if call else (),
-                is_foreach=bool(call and call.foreach is not None),
+                fans_out=call is not None and (call.foreach or call.num_parallel) is not None,
                 is_join=self.is_join(name),
             )
         return found

@@ -12,6 +12,7 @@ class Kind(StrEnum):
     LINEAR = "linear"
     SPLIT = "split"  # several targets at once
     FOREACH = "foreach"  # one target, many times
+    GANG = "gang"  # one target, many times at once
     END = "end"
 
 
@@ -25,9 +26,10 @@ class Retry(Struct, frozen=True):
 class Node(Struct, frozen=True):
     """One step as the scheduler sees it.
 
-    `split_parents` are the splits (static or foreach) open around the step, outermost first;
+    `split_parents` are the splits (of any kind) open around the step, outermost first;
     `join_of` names the split that this join closes. `where` is "file:line" of the step, `code` a
-    fingerprint of its source: equal for equal text, "" if it is not known.
+    fingerprint of its source: equal for equal text, "" if it is not known. The tasks of a step that
+    `is_parallel` are gangs: they start together, and commit together or not at all.
     """
 
     name: str
@@ -39,10 +41,15 @@ class Node(Struct, frozen=True):
     split_parents: tuple[str, ...] = ()
     retry: Retry = field(default_factory=Retry)
     catches: bool = False
+    is_parallel: bool = False
     timeout_s: float | None = None
     doc: str = ""
     where: str = ""
     code: str = ""
+
+
+FANS_OUT = frozenset({Kind.FOREACH, Kind.GANG})
+"""Kinds of steps that say how many children they have, and hand each an item."""
 
 
 class Graph(Struct, frozen=True):
@@ -58,7 +65,7 @@ class Graph(Struct, frozen=True):
 
 
 class Transition(Struct, frozen=True):
-    """Where a finished task said it goes: its targets and, for foreach, the number of children."""
+    """Where a finished task said it goes: its targets and, if it fans one out, how many times."""
 
     targets: tuple[str, ...]
     fanout: int | None = None

@@ -82,6 +82,7 @@ def _node(draft: Draft, shape: Shape, name: str) -> Node:
     if call:
         kind = Kind.SPLIT if len(call.targets) > 1 else Kind.LINEAR
         kind = Kind.FOREACH if call.foreach is not None else kind
+        kind = Kind.GANG if call.num_parallel is not None else kind
     retry, catches, timeout_s = RetryPlan(), False, None
     for decorator in draft.decorators[name]:
         if isinstance(decorator, Retry):
@@ -99,6 +100,7 @@ def _node(draft: Draft, shape: Shape, name: str) -> Node:
         split_parents=shape.parents[name],
         retry=retry,
         catches=catches,
+        is_parallel=draft.is_parallel(name),
         timeout_s=timeout_s,
         doc=draft.steps[name].doc,
         where=draft.steps[name].where,
@@ -106,18 +108,25 @@ def _node(draft: Draft, shape: Shape, name: str) -> Node:
     )
 
 
-def agree(node: Node, targets: tuple[str, ...], foreach: str | None) -> None:
+def agree(
+    node: Node, targets: tuple[str, ...], foreach: str | None, *, is_gang: bool = False
+) -> None:
     """Check that a step went where its source says.
 
     Raises:
         FlowError: it went elsewhere, which the scheduler has made no plans for.
     """
-    if node.next == targets and node.foreach == foreach:
+    if (node.next, node.foreach, node.kind is Kind.GANG) == (targets, foreach, is_gang):
         return
-    went = listed(targets) + (f" (foreach={foreach!r})" if foreach else "")
-    should = listed(node.next) + (f" (foreach={node.foreach!r})" if node.foreach else "")
+    went = _going(targets, foreach, is_gang=is_gang)
+    should = _going(node.next, node.foreach, is_gang=node.kind is Kind.GANG)
     raise FlowError(
         f"step {node.name!r} went to {went}; its source says {should}",
         hint="call self.next as it stands in the class, by no other way",
         where=node.where,
     )
+
+
+def _going(targets: tuple[str, ...], foreach: str | None, *, is_gang: bool) -> str:
+    many = f" (foreach={foreach!r})" if foreach else " (num_parallel)" if is_gang else ""
+    return listed(targets) + many

@@ -17,6 +17,7 @@ from engine.errors import FlowError
 from engine.flow.decorators.base import place
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+_READ = (None, "foreach", "num_parallel")
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
@@ -24,12 +25,14 @@ class NextCall(NamedTuple):
     """One call of self.next in a step's source.
 
     `odd` are the arguments that cannot be read without running the step, as source text;
-    `keywords` those other than foreach; `branches` tells that a dict of steps was given.
+    `num_parallel` is the expression given as that; `keywords` are those other than these two;
+    `branches` tells that a dict of steps was given.
     """
 
     line: int
     targets: tuple[str, ...]
     foreach: str | None
+    num_parallel: ast.expr | None
     keywords: tuple[str, ...]
     odd: tuple[str, ...]
     branches: bool
@@ -209,10 +212,12 @@ def _next_call(call: ast.Call, self_name: str, is_last: bool) -> NextCall:
             targets.append(target)
         elif not isinstance(argument, ast.Dict):
             odd.append(ast.unparse(argument))
-    foreach = None
+    foreach, num_parallel = None, None
     for keyword in call.keywords:
         if keyword.arg is None:
             odd.append(f"**{ast.unparse(keyword.value)}")
+        elif keyword.arg == "num_parallel":
+            num_parallel = keyword.value
         elif keyword.arg == "foreach":
             if isinstance(keyword.value, ast.Constant) and isinstance(keyword.value.value, str):
                 foreach = keyword.value.value
@@ -222,7 +227,8 @@ def _next_call(call: ast.Call, self_name: str, is_last: bool) -> NextCall:
         line=call.lineno,
         targets=tuple(targets),
         foreach=foreach,
-        keywords=tuple(k.arg for k in call.keywords if k.arg not in (None, "foreach")),
+        num_parallel=num_parallel,
+        keywords=tuple(k.arg for k in call.keywords if k.arg not in _READ),
         odd=tuple(odd),
         branches=any(isinstance(a, ast.Dict) for a in call.args),
         is_last=is_last,

@@ -15,12 +15,12 @@ class Edges(NamedTuple):
     """Where a step leads, as far as the shape depends on it."""
 
     next: tuple[str, ...]
-    is_foreach: bool = False
+    fans_out: bool = False
     is_join: bool = False
 
     @property
     def splits(self) -> bool:
-        return self.is_foreach or len(self.next) > 1
+        return self.fans_out or len(self.next) > 1
 
 
 class Fault(NamedTuple):

@@ -5,6 +5,7 @@ reads. An artifact is loaded when it is first touched; at the end the worker ask
 """
 
 import importlib
+import operator
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self, TypeVar, overload
@@ -61,6 +62,7 @@ class _State(Struct):
     dropped: set[str] = field(default_factory=set)
     carried: dict[str, ArtifactSource] = field(default_factory=dict)
     transition: tuple[tuple[str, ...], str | None] | None = None
+    num_parallel: int | None = None
     items: dict[int, Any] = field(default_factory=dict)  # Any: users' values
 
 
@@ -136,13 +138,15 @@ class FlowSpec:
         self,
         *targets: Callable[..., Any],
         foreach: str | None = None,
+        num_parallel: int | None = None,
         **unsupported: object,
     ) -> None:
-        """Say where the flow goes: to one step, to several at once, or to one for each item.
+        """Say where the flow goes: to one step, to several at once, or to one many times.
 
         Args:
             targets: steps of this flow, as `self.name`.
             foreach: name of an artifact to iterate over; its items become `self.input`.
+            num_parallel: how many tasks of a @parallel step run together, at least 1.
 
         Raises:
             FlowError: the step has called it already, or the words do not fit together.
@@ -157,14 +161,20 @@ class FlowSpec:
         if unsupported:
             raise unsupported_next(at, next(iter(unsupported)))
         names = tuple(_target_name(self, t, at) for t in targets)
-        if not names or (foreach is not None and len(names) > 1) or len({*names}) < len(names):
+        many = {"foreach": foreach, "num_parallel": num_parallel}
+        many = {word: value for word, value in many.items() if value is not None}
+        is_one_way = not many or len(many) == len(names) == 1
+        if not (names and is_one_way) or len({*names}) < len(names):
             raise FlowError(
                 f"step {at!r} calls self.next with {listed(names) if names else 'no step'}"
-                + (f" and foreach={foreach!r}" if foreach is not None else ""),
-                hint="self.next takes one step, several different steps, or one with foreach=",
+                + "".join(f" and {word}={value!r}" for word, value in many.items()),
+                hint="self.next takes one step, several different steps, or one with foreach= or "
+                "num_parallel=",
             )
         if foreach is not None:
             _require_iterable(self, foreach, at)
+        if num_parallel is not None:
+            state.num_parallel = _width(num_parallel, at)
         state.transition = names, foreach
 
     def merge_artifacts(
@@ -245,6 +255,11 @@ class FlowSpec:
         return _state(self, "_transition").transition
 
     @property
+    def _num_parallel(self) -> int | None:
+        """The num_parallel that self.next was called with, if it was."""
+        return _state(self, "_num_parallel").num_parallel
+
+    @property
     def _carried(self) -> Mapping[str, ArtifactSource]:
         """What merge_artifacts passes on: adopt these entries by digest, unless changed."""
         return _state(self, "_carried").carried
@@ -303,7 +318,6 @@ def unsupported_next(at: str, keyword: str) -> FlowError:
     """The error for a keyword of self.next that this release does not have."""
     known = {
         "condition": "put the condition inside of a step, and let both ways lead to the same step",
-        "num_parallel": "use foreach= over range(n) for tasks that do not talk to each other",
     }
     if keyword in known:
         return FlowError(
@@ -312,7 +326,8 @@ def unsupported_next(at: str, keyword: str) -> FlowError:
         )
     return FlowError(
         f"step {at!r} calls self.next with {keyword}=, which it does not know",
-        hint=did_you_mean(keyword, ["foreach"]) or "self.next takes steps and foreach=",
+        hint=did_you_mean(keyword, ["foreach", "num_parallel"])
+        or "self.next takes steps, and foreach= or num_parallel=",
     )
 
 
@@ -397,6 +412,20 @@ def _target_name(flow: FlowSpec, target: object, at: str) -> str:
         f"step {at!r} calls self.next with {shown}, which is not a step of this flow",
         hint=f"write self.next(self.{target})" if isinstance(target, str) else None,
     )
+
+
+def _width(given: object, at: str) -> int:
+    """How many tasks a gang has."""
+    try:
+        width = operator.index(given)  # type: ignore[arg-type]  # TypeError is an answer
+    except TypeError:
+        width = 0
+    if width < 1 or isinstance(given, bool):
+        raise FlowError(
+            f"step {at!r} calls self.next with num_parallel={given!r:.60}",
+            hint="num_parallel= takes the number of tasks, a whole number of at least 1",
+        )
+    return width
 
 
 def _require_iterable(flow: FlowSpec, foreach: object, at: str) -> None:

@@ -96,6 +96,22 @@ def more_memory(needs: Needs, factor: float, times: int) -> Needs:
     return replace(needs, memory_mib=wanted)
 
 
+def refuse_gang(step: str, needs: Needs) -> None:
+    """Raise if the tasks of a @parallel step cannot run together where `needs` says.
+
+    Raises:
+        ConfigError: the queue's machines run no multi-node jobs.
+
+    Source: User Guide, "Multi-node parallel jobs": neither Fargate nor Spot (read 2026-11-24).
+    """
+    if needs.platform != "EC2":
+        raise ConfigError(
+            f"step {step!r} has @parallel, and queue {needs.queue!r} is of {needs.platform}: AWS "
+            "Batch runs multi-node jobs on EC2 machines on demand alone",
+            hint="use such a queue: @batch(queue=...)",
+        )
+
+
 class Queues:
     """The queues that a run uses, each looked up once.
 

@@ -79,6 +79,7 @@ async def find_origin(stores: Stores, graph: Graph, run_id: str, step: str | Non
             journals[0],
             older=journals[1:],
             rerun=() if step is None else (step,),
+            gangs=[node.name for node in graph.nodes.values() if node.is_parallel],
             is_usable=_Blobs(stores).are_sound,
         )
         planning = Planning(graph, memo, run_id)

@@ -25,13 +25,20 @@ from engine.executors.batch_client import BatchClient
 from engine.executors.batch_requests import Needs
 from engine.executors.batch_submit import NEEDS
 from engine.executors.hybrid import HybridExecutor
+from engine.flow.decorators.parallel import Parallel
 from engine.flow.decorators.retry import Retry
 from engine.flow.decorators.specs import Decorators
 from engine.flow.spec import FlowSpec
 from engine.package.bundle import suffixes_of
 from engine.package.runtime import python_tag
 from engine.runtime.batch_jobs import batch_client
-from engine.runtime.batch_needs import Queues, batch_steps, more_memory, needs_of
+from engine.runtime.batch_needs import (
+    Queues,
+    batch_steps,
+    more_memory,
+    needs_of,
+    refuse_gang,
+)
 from engine.runtime.code import PACKAGE, code_of, source_of
 from engine.runtime.earlier import Earlier
 from engine.runtime.options import RunOptions
@@ -95,6 +102,9 @@ async def remote_run(
             step: await queues.fit(needs_of(batch, resources, config), command)
             for step, (batch, resources) in steps.items()
         }
+        for step in steps:
+            if any(isinstance(d, Parallel) for d in decorators[step]):
+                refuse_gang(step, needs[step])
         variables = await _variables(replica, session, config)
         boot = await _boot(flow, options, config, stores)
         arrays, factors = config.batch_array_max, _factors(decorators)

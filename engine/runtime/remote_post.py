@@ -23,6 +23,7 @@ from engine.stores.remote.parcels import (
     Boot,
     Order,
     Word,
+    gang_result_key,
     pack_parcel,
     parcel_key,
     words_prefix,
@@ -175,15 +176,26 @@ class RemotePost:
             StoreError: the store does not answer.
         """
         spec = TaskSpec.unpack(job.spec)
+        if job.gang is not None:
+            gang = job.gang
+            return await self._left_at(
+                gang_result_key(spec.flow, spec.run_id, gang.name, gang.index)
+            )
         runs = [spec.run_id]
         if self._earlier is not None and self._earlier.has_adopted(job.name):
             runs.append(self._earlier.run_id)
         for run_id in runs:
             key = manifest_key(spec.flow, run_id, spec.step, spec.task_id)
-            with suppress(BlobNotFoundError):
-                report = Report(manifest=await self._blobs.get(key)).pack()
-                self._note(report)
+            if report := await self._left_at(key):
                 return report
+        return None
+
+    async def _left_at(self, key: str) -> bytes | None:
+        """The report of a job that has committed at `key`, if it has."""
+        with suppress(BlobNotFoundError):
+            report = Report(manifest=await self._blobs.get(key)).pack()
+            self._note(report)
+            return report
         return None
 
 

@@ -32,6 +32,7 @@ from engine.runtime.inclusion import PARAMETERS_STEP, save_parameters
 from engine.runtime.options import RunOptions, RunSettings
 from engine.runtime.origin import Origin, find_origin
 from engine.runtime.places import executor_of, remote_part
+from engine.runtime.ports import Ports
 from engine.runtime.recorder import Recorder, run_recorded
 from engine.runtime.result import FinishedRun
 from engine.runtime.stores import Stores
@@ -106,6 +107,7 @@ class Run:
         self._end: TaskDone | None = None
         self._remote: RemoteRun | None = None
         self._note: str | None = None
+        self._ports = Ports()
 
     async def execute(self, observers: tuple[Observer, ...], zygote: Zygote | None) -> FinishedRun:
         """Run to the end; cancelled, first end everything that was started."""
@@ -335,6 +337,7 @@ class Run:
             durability=self._stores.blobs.durability,
             verify=self._stores.blobs.verification,
             broker=broker,
+            free_port=self._ports.take,
         )
 
     def _resources(self) -> dict[str, dict[str, object]]:

@@ -31,6 +31,7 @@ from engine.scheduler.events import (
     TaskSucceeded,
 )
 from engine.scheduler.flights import Ended, Flights, GetBlob
+from engine.scheduler.gangs import tasks_of
 from engine.scheduler.jobs import JobFactory
 from engine.scheduler.journal import (
     CancelRequestedRecord,
@@ -45,6 +46,7 @@ from engine.scheduler.journal import (
 from engine.scheduler.ledger import Clock, Ledger, began_event, done_record
 from engine.scheduler.machine import Scheduler
 from engine.scheduler.memo import Memo
+from engine.scheduler.musters import Musters
 from engine.scheduler.outcomes import refusal
 from engine.scheduler.progress import (
     Observer,
@@ -102,6 +104,7 @@ class Driver:
         self._todo: deque[_News] = deque()  # taken from the inbox, and not handled
         self._emptied = asyncio.Event()
         self._flights = Flights(parts.get_blob)
+        self._musters = Musters(parts.scheduler.graph)
         self._timers: dict[tuple[TaskKey, int], asyncio.TimerHandle] = {}
         self._failure: Failure | None = None
         self._is_interrupted, self._cancelled = False, "by the caller"
@@ -225,6 +228,7 @@ class Driver:
                 self._ledger.record(ExecutorLostRecord(self._ledger.now_us(), news.reason))
                 self._failure = self._failure or Failure(ExecutorError.code, news.reason)
                 self._flights.clear()
+                self._musters.clear()
             case JobStarted() | JobEnded() | None:
                 return ()  # a second end of a job is none
             case RunStarted():
@@ -234,11 +238,18 @@ class Driver:
     def _on_ended(self, ended: Ended) -> Sequence[Command]:
         if not self._scheduler.awaits(ended.task, ended.attempt):
             return ()
+        if not isinstance(ended.outcome, Failure):
+            head = ended.head or self._read_commit(ended, ended.outcome)
+            is_fit = isinstance(head, Outline)
+            ended = replace(ended, head=head) if is_fit else replace(ended, outcome=head)
+        # Of a gang nothing is told before it is known what all of it comes to, then all at once.
+        return [command for each in self._musters.take(ended) for command in self._tell(each)]
+
+    def _tell(self, ended: Ended) -> Sequence[Command]:
         if isinstance(ended.outcome, Failure):
             return self._fail(ended, ended.outcome)
-        head = ended.head or self._read_commit(ended, ended.outcome)
-        if isinstance(head, Failure):
-            return self._fail(ended, head)
+        head = ended.head
+        assert head is not None  # `_on_ended` has read it
         return self._commit(ended, ended.outcome, head)
 
     def _commit(self, ended: Ended, manifest: bytes, head: Outline) -> Sequence[Command]:
@@ -274,24 +285,12 @@ class Driver:
         )
         if self._failure is None and self._scheduler.failed_task == task:
             self._failure = failure
-        delays = (c.delay_s for c in commands if isinstance(c, StartTimer))
-        self._ledger.emit(TaskAttemptFailed(task, attempt, *times, failure, next(delays, None)))
+        again_s = self._scheduler.retry_in_s(task)
+        self._ledger.emit(TaskAttemptFailed(task, attempt, *times, failure, again_s))
         return commands
 
     def _read_commit(self, ended: Ended, manifest: bytes) -> Outline | Failure:
-        """Read the head of the manifest that an attempt wants to commit, or say why it may not."""
-        try:
-            head = outline(manifest)
-        except StoreError as error:
-            return Failure.from_error(error)
-        task = ended.task
-        is_mine = (head.step, head.task_id) == (task.step, task.task_id)
-        if not is_mine or not (ended.reused or _is_of_run(head, ended, self._parts.began)):
-            return Failure(TaskFailedError.code, "the worker reported another task's result")
-        objection = self._scheduler.objection(task.step, head.transition)
-        if objection is not None:
-            return refusal(objection, is_limit=self._scheduler.is_too_wide(head.transition))
-        return head
+        return _commit_of(ended, manifest, self._scheduler, self._parts.began)
 
     # -- commands ------------------------------------------------------------------------------
 
@@ -300,7 +299,7 @@ class Driver:
         match command:
             case Launch():
                 if reused := self._reuse(command):
-                    return [reused]
+                    return reused
                 orders.launches.append(command)
             case StartTimer(task, attempt, delay_s):
                 post, loop = self._inbox.put_nowait, asyncio.get_running_loop()
@@ -318,26 +317,34 @@ class Driver:
                 self._ledger.emit(done)
         return ()
 
-    def _reuse(self, launch: Launch) -> Ended | None:
-        """Answer a first attempt from the memo, if it has a result that the flow can go on from."""
-        if self._parts.memo is None or launch.attempt:
-            return None
-        found = self._parts.memo.take(launch.task, launch.inputs)
-        if found is None:
-            return None
-        at = launch.task, launch.attempt, found.started_us, found.ended_us
-        ended = Ended(*at, found.manifest, reused=True)
-        head = self._read_commit(ended, found.manifest)
-        # The flow may have been edited since: what leads elsewhere now is done again.
-        return replace(ended, head=head) if isinstance(head, Outline) else None
+    def _reuse(self, launch: Launch) -> Sequence[Ended]:
+        """Answer a first attempt from the memo, if it has a result that the flow can go on from.
+
+        Of a gang it must have all, or all of it is done again.
+        """
+        memo = self._parts.memo
+        if memo is None or launch.attempt:
+            return ()
+        ends: list[Ended] = []
+        for task in tasks_of(launch):
+            found = memo.take(task, launch.inputs)
+            if found is None:
+                return ()
+            at = task, launch.attempt, found.started_us, found.ended_us
+            ended = Ended(*at, found.manifest, reused=True)
+            head = self._read_commit(ended, found.manifest)
+            if not isinstance(head, Outline):
+                return ()  # the flow was edited since: what leads elsewhere now is done again
+            ends.append(replace(ended, head=head))
+        return ends
 
     async def _perform(self, orders: _Orders) -> Sequence[_News]:
         """Submit, then cancel; return the news that failures make."""
         if not orders.launches and not orders.cancels:
             return ()
         jobs, launched, news = await self._make_jobs(orders.launches)
-        for job, launch in zip(jobs, launched, strict=True):
-            self._flights.add(job.name, launch.task, launch.attempt)
+        for job, (task, attempt) in zip(jobs, launched, strict=True):
+            self._flights.add(job.name, task, attempt)
         try:
             if jobs:
                 await self._parts.executor.submit(jobs)
@@ -345,24 +352,28 @@ class Driver:
                 await self._parts.executor.cancel(names, reason=reason)
         except Exception as error:  # noqa: BLE001 - any failure of a plugin ends the run, cleanly
             return [*news, _lost(error)]
-        for launch in launched:
-            self._ledger.emit(TaskLaunched(launch.task, launch.attempt, self._ledger.now_us()))
+        for task, attempt in launched:
+            self._ledger.emit(TaskLaunched(task, attempt, self._ledger.now_us()))
         return news
 
     async def _make_jobs(
         self, launches: Sequence[Launch]
-    ) -> tuple[list[Job], list[Launch], list[_News]]:
-        """Make what jobs can be made, beside their launches; the rest are failed attempts."""
+    ) -> tuple[list[Job], list[tuple[TaskKey, int]], list[_News]]:
+        """Make what jobs can be made, beside their attempts; the rest are failed attempts.
+
+        A gang of which one cannot be made has failed, before any of it has begun.
+        """
         jobs: list[Job] = []
-        launched: list[Launch] = []
+        launched: list[tuple[TaskKey, int]] = []
         news: list[_News] = []
         for launch in launches:
+            tasks = tasks_of(launch)
             try:
-                jobs.append(await self._parts.jobs.make(launch))
-                launched.append(launch)
+                jobs += [await self._parts.jobs.make(launch, task) for task in tasks]
+                launched += [(task, launch.attempt) for task in tasks]
             except StoreError as error:
                 now_us, failure = self._ledger.now_us(), Failure.from_error(error)
-                news.append(Ended(launch.task, launch.attempt, now_us, now_us, failure))
+                news += [Ended(task, launch.attempt, now_us, now_us, failure) for task in tasks]
         return jobs, launched, news
 
     # -- the end -------------------------------------------------------------------------------
@@ -392,6 +403,26 @@ class Driver:
 
 def _lost(error: Exception) -> ExecutorLost:
     return ExecutorLost(f"the executor failed: {type(error).__name__}: {error}")
+
+
+def _commit_of(
+    ended: Ended, manifest: bytes, scheduler: Scheduler, began: RunBeganRecord
+) -> Outline | Failure:
+    """Read the head of the manifest that an attempt wants to commit, or say why it may not."""
+    try:
+        head = outline(manifest)
+    except StoreError as error:
+        return Failure.from_error(error)
+    task = ended.task
+    is_mine = (head.step, head.task_id) == (task.step, task.task_id)
+    if scheduler.graph[task.step].is_parallel and not ended.reused:
+        is_mine &= head.attempt == ended.attempt  # the others of its gang are of this one
+    if not is_mine or not (ended.reused or _is_of_run(head, ended, began)):
+        return Failure(TaskFailedError.code, "the worker reported another task's result")
+    objection = scheduler.objection(task.step, head.transition)
+    if objection is not None:
+        return refusal(objection, is_limit=scheduler.is_too_wide(head.transition))
+    return head
 
 
 def _is_of_run(head: Outline, ended: Ended, began: RunBeganRecord) -> bool:

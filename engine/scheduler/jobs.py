@@ -12,11 +12,12 @@ import msgpack
 from msgspec import Struct, field
 
 from engine.errors import InvariantError
-from engine.executors.base import OUT_OF_MEMORY, Job
+from engine.executors.base import OUT_OF_MEMORY, GangPlace, Job
 from engine.flow.graph import Graph
 from engine.ids import TaskKey
 from engine.scheduler.commands import Launch
 from engine.scheduler.events import ResultRef
+from engine.scheduler.gangs import leader
 from engine.scheduler.journal import JournalReader, SucceededRecord, decode
 from engine.scheduler.retry import is_last_attempt
 from engine.stores.manifest import Entry, Manifest
@@ -48,7 +49,8 @@ class RunFacts(Struct, frozen=True):
 
     `environments` (variables) and `resources` are by step; a step without any may be absent.
     `more_memory` takes a step, its resources, and how often an attempt at the task has run out of
-    memory; it gives the resources of the next attempt.
+    memory; it gives the resources of the next attempt. `free_port` takes the name of a gang's
+    attempt and finds it a port on this machine.
     """
 
     flow: str
@@ -64,6 +66,7 @@ class RunFacts(Struct, frozen=True):
     durability: str = "process"
     verify: str = "identity"
     broker: str | None = None
+    free_port: Callable[[str], int] | None = None
 
 
 class _Items(Struct, frozen=True):
@@ -103,20 +106,23 @@ class JobFactory:
         self._items: dict[ResultRef, _Items] = {}
         self._bundles: dict[ResultRef, str] = {}
         self._out_of_memory: dict[TaskKey, int] = {}
+        self._ports: dict[str, int] = {}  # of gangs whose jobs are being made
 
     def name(self, task: TaskKey, attempt: int) -> str:
         """Name an attempt; unique among the attempts of all runs."""
         return f"{self._facts.run_id}-{task.step}-{task.task_id}-{attempt}"
 
-    async def make(self, launch: Launch) -> Job:
-        """Build the job of an attempt.
+    async def make(self, launch: Launch, task: TaskKey | None = None) -> Job:
+        """Build the job of an attempt; of a gang's, that of `task`, its first if not given.
 
         Raises:
             StoreError: the journal cannot be read, or the store did not take the inputs.
         """
-        task, node, facts = launch.task, self._graph[launch.task.step], self._facts
+        task = task or launch.task
+        node, facts = self._graph[task.step], self._facts
         inputs, inputs_digest = await self._inputs(launch)
-        items, items_whole = await self._items_of(launch)
+        items, items_whole = await self._items_of(launch, task)
+        gang = self._gang(launch, task)
         spec = TaskSpec(
             flow=facts.flow,
             run_id=facts.run_id,
@@ -130,7 +136,8 @@ class JobFactory:
             inputs_digest=inputs_digest,
             items=items,
             items_whole=items_whole,
-            last_attempt=is_last_attempt(node, launch.attempt),
+            # Of a gang nobody catches alone: the others have to be told to end.
+            last_attempt=gang is None and is_last_attempt(node, launch.attempt),
             fallback=launch.fallback,
             timeout_s=node.timeout_s,
             origin_run_id=facts.origin_run_id,
@@ -140,6 +147,7 @@ class JobFactory:
             durability=facts.durability,
             verify=facts.verify,
             broker=facts.broker,
+            master_port=self._port(gang),
         )
         return Job(
             name=self.name(task, launch.attempt),
@@ -147,16 +155,35 @@ class JobFactory:
             deadline_s=None if node.timeout_s is None else node.timeout_s + GRACE_S,
             # What only commits a failure that was caught needs no machine of its own.
             resources={} if launch.fallback is not None else self._resources(task),
+            gang=gang,
         )
+
+    def _gang(self, launch: Launch, task: TaskKey) -> GangPlace | None:
+        if not launch.gang:
+            return None
+        name = self.name(launch.task, launch.attempt)
+        return GangPlace(name, task.frames[-1].index, launch.gang)
+
+    def _port(self, gang: GangPlace | None) -> int | None:
+        """Where the first of a gang listens for the others: asked for once, and told to all."""
+        if gang is None or self._facts.free_port is None:
+            return None
+        if gang.index == 0:
+            self._ports[gang.name] = self._facts.free_port(gang.name)
+        port = self._ports[gang.name]
+        if gang.index == gang.size - 1:
+            del self._ports[gang.name]
+        return port
 
     def note(self, task: TaskKey, code: str) -> None:
         """Take note of an attempt that failed: one for want of memory may get more next time."""
         if code == OUT_OF_MEMORY and self._facts.more_memory is not None:
-            self._out_of_memory[task] = self._out_of_memory.get(task, 0) + 1
+            first = leader(self._graph, task)  # what one of a gang lacks, all are given
+            self._out_of_memory[first] = self._out_of_memory.get(first, 0) + 1
 
     def _resources(self, task: TaskKey) -> Mapping[str, object]:
         found = self._facts.resources.get(task.step, {})
-        times = self._out_of_memory.get(task, 0)
+        times = self._out_of_memory.get(leader(self._graph, task), 0)
         if times and self._facts.more_memory is not None:
             return self._facts.more_memory(task.step, found, times)
         return found
@@ -187,11 +214,11 @@ class JobFactory:
                 await asyncio.sleep(0)
         return bundle.finish()
 
-    async def _items_of(self, launch: Launch) -> tuple[list[bytes], list[bool]]:
+    async def _items_of(self, launch: Launch, task: TaskKey) -> tuple[list[bytes], list[bool]]:
         """Find the task's item at each foreach level, outermost first."""
         items: list[bytes] = []
         wholes: list[bool] = []
-        levels = (frame for frame in launch.task.frames if frame.is_foreach)
+        levels = (frame for frame in task.frames if frame.is_foreach)
         for frame, ref in zip(levels, launch.scope, strict=True):
             found = self._items.get(ref) or await self._keep_items(ref)
             item = found.each[frame.index] if found.each is not None else None

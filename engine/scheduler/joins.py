@@ -20,8 +20,9 @@ _ABSENT = -1  # no frame of a journal lies at a negative offset
 class Fanout:
     """An open split: its `total` children are started in index order and return in any.
 
-    `targets` holds one step for a foreach, and one for each child for a static branch. `result` is
-    the frame of the split's own manifest. `parent` is the fan-out around this one.
+    `targets` holds one step for a foreach or a gang, and one for each child for a static branch.
+    `result` is the frame of the split's own manifest. `is_foreach` tells that each child has an
+    item there. `parent` is the fan-out around this one.
     """
 
     split: TaskKey
@@ -51,6 +52,12 @@ class Fanout:
         frame = Frame(self.split.step, index, self.total, self.split.visit, self.is_foreach)
         target = self.targets[0 if self.is_foreach else index]
         return TaskKey(target, (*self.split.frames, frame))
+
+    def issue_all(self) -> TaskKey:
+        """Issue all children at once, and name the first of them."""
+        first = self.issue()
+        self.issued = self.total
+        return first
 
     def arrive(self, index: int, result: ResultRef) -> bool:
         """Take in the result of the child's last step; True when it was the last child.

@@ -9,6 +9,9 @@ What runs next: tasks that are ready, oldest first, before new children of a fan
 open fan-outs the one opened last. So an item is carried through to its join before another is
 begun, and the number of tasks and fan-outs alive follows the slots, not the width of the flow.
 
+A gang is one `Task` that takes several slots. The line waits for it: nothing passes it by, or it
+might wait for ever. One that has more members than there are slots runs when nothing else does.
+
 What is kept: a `Task` for each task that is ready, running or backing off; for each open fan-out a
 cursor and 8 bytes a child. A finished task leaves its result's offset in its join and no more, so
 news of a task that is not alive is stale by definition and is ignored.
@@ -22,7 +25,7 @@ from typing import Literal, Never, assert_never
 from msgspec import Struct
 
 from engine.errors import InvariantError
-from engine.flow.graph import Graph, Kind, Node, Transition
+from engine.flow.graph import FANS_OUT, Graph, Kind, Node, Transition
 from engine.ids import TaskKey
 from engine.scheduler.commands import CancelTask, Command, FinishRun, Launch, StartTimer
 from engine.scheduler.events import (
@@ -35,8 +38,9 @@ from engine.scheduler.events import (
     TaskFailed,
     TaskSucceeded,
 )
+from engine.scheduler.gangs import Roll, leader, member
 from engine.scheduler.joins import Fanout
-from engine.scheduler.retry import after_failure
+from engine.scheduler.retry import Again, after_failure
 
 OnFailure = Literal["finish", "cancel"]
 
@@ -65,7 +69,11 @@ LEGAL_MOVES: Mapping[State, frozenset[State]] = {
 
 
 class Task(Struct, eq=False):
-    """A task that is alive. `fanout` is the innermost open split around it."""
+    """A task that is alive, or a gang; then `key` is that of its first member.
+
+    `fanout` is the innermost open split around it. `again` is what follows the attempt, once it is
+    known to fail; None if nothing does.
+    """
 
     key: TaskKey
     inputs: Sequence[ResultRef]
@@ -74,6 +82,46 @@ class Task(Struct, eq=False):
     attempt: int = 0
     fallback: str | None = None  # the failure to catch, once user code is out of attempts
     fallbacks: int = 0  # attempts so far that were fallbacks
+    again: Again | None = None
+    gang: int = 0  # how many members; 0 for a task that is no gang
+    roll: Roll | None = None  # of the gang's attempt in flight
+
+    @property
+    def slots(self) -> int:
+        """How many of them it takes."""
+        return self.gang or 1
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether a member has failed, so that the others are to end."""
+        return self.roll is not None and self.roll.is_broken
+
+    def awaits(self, key: TaskKey, attempt: int) -> bool:
+        """Whether an attempt, or a member of the gang's, is in flight."""
+        if self.state is not State.RUNNING or self.attempt != attempt:
+            return False
+        return self.roll is None or key.frames[-1].index in self.roll.missing
+
+    def end(self, key: TaskKey, result: ResultRef | None) -> bool:
+        """Note the end of a member, None for a failure; whether nothing is in flight any more."""
+        return self.roll is None or self.roll.end(key.frames[-1].index, result)
+
+    def judge(self, node: Node, event: TaskFailed) -> None:
+        """Find what is to follow a failure."""
+        self.again = after_failure(
+            node,
+            attempt=self.attempt,
+            fallbacks=self.fallbacks,
+            retryable=event.retryable,
+        )
+        if self.again is not None and self.again.is_fallback and self.fallback is None:
+            self.fallback = event.reason  # later failures are those of catching this one
+
+    def in_flight(self) -> list[TaskKey]:
+        """What of it has not ended."""
+        if self.roll is None:
+            return [self.key]
+        return [member(self.key, index) for index in sorted(self.roll.missing)]
 
 
 class Scheduler:
@@ -81,7 +129,8 @@ class Scheduler:
 
     Args:
         graph: the flow's static shape, linted.
-        slots: how many tasks may be in flight at once; at least 1.
+        slots: how many tasks may be in flight at once; at least 1. A gang that has more of them
+            is let through, alone.
         on_failure: whether a failed task lets those in flight finish, or cancels them. Either way
             nothing new starts.
         max_splits: the widest foreach that is let through; None for no limit.
@@ -117,6 +166,11 @@ class Scheduler:
     # -- what the driver asks ------------------------------------------------------------------
 
     @property
+    def graph(self) -> Graph:
+        """The flow's shape."""
+        return self._graph
+
+    @property
     def in_flight(self) -> int:
         """How many tasks have been launched and have not ended."""
         return self._in_flight
@@ -134,6 +188,11 @@ class Scheduler:
     def awaits(self, task: TaskKey, attempt: int) -> bool:
         """Tell whether news of this attempt would count: it is the one in flight."""
         return self._current(task, attempt) is not None
+
+    def retry_in_s(self, task: TaskKey) -> float | None:
+        """In how many seconds after its end a failed attempt is tried again; None if it is not."""
+        found = self._live.get(leader(self._graph, task))
+        return found.again.delay_s if found and found.again and self._stopped is None else None
 
     def objection(self, step: str, transition: Transition) -> str | None:
         """Say what is wrong with where a task of `step` wants to go, or None."""
@@ -187,7 +246,11 @@ class Scheduler:
         if task is None:
             return []
         if objection := self.objection(task.key.step, event.transition):
-            return self._fail(task, objection)
+            return self._fail(task, event.task, objection)
+        if not task.end(event.task, event.result):
+            return []
+        if task.is_broken:
+            return self._end_attempt(task)
         self._move(task, State.SUCCEEDED)
         if self._stopped is None:
             self._follow(task, event.transition, event.result)
@@ -197,24 +260,11 @@ class Scheduler:
         task = self._current(event.task, event.attempt)
         if task is None:
             return []
-        if self._stopped is not None:
-            self._move(task, State.CANCELLED if self._cancelling else State.FAILED)
-            return []
-        again = after_failure(
-            self._graph[task.key.step],
-            attempt=task.attempt,
-            fallbacks=task.fallbacks,
-            retryable=event.retryable,
-        )
-        if again is None:
-            return self._fail(task, event.reason)
-        self._move(task, State.BACKOFF)
-        task.attempt += 1
-        if again.is_fallback:
-            task.fallbacks += 1
-            # The first failure is the one to catch: the later ones are those of catching it.
-            task.fallback = event.reason if task.fallback is None else task.fallback
-        return [StartTimer(task.key, task.attempt, again.delay_s)]
+        if self._stopped is None and not task.is_broken:
+            task.judge(self._graph[task.key.step], event)
+            if task.again is None:
+                return self._fail(task, event.task, event.reason)
+        return self._lose(task, event.task, event.reason)
 
     def _on_retry_due(self, event: RetryDue) -> list[Command]:
         task = self._live.get(event.task)
@@ -227,6 +277,36 @@ class Scheduler:
         for task in list(self._live.values()):
             self._move(task, State.FAILED)
         return []
+
+    # -- how an attempt fails ------------------------------------------------------------------
+
+    def _lose(self, task: Task, key: TaskKey, reason: str) -> list[Command]:
+        """Take the failure of an attempt, or of one of a gang: the others are no use without it."""
+        is_first = not task.is_broken
+        if task.end(key, None):
+            return self._end_attempt(task)
+        if not is_first or self._cancelling:
+            return []
+        return _cancels(task, f"{key} failed: {reason}")
+
+    def _end_attempt(self, task: Task) -> list[Command]:
+        """What follows a failed attempt, of which nothing is in flight any more."""
+        if task.again is None or self._stopped is not None:
+            self._move(task, State.CANCELLED if self._cancelling else State.FAILED)
+            return []
+        self._move(task, State.BACKOFF)
+        task.attempt += 1
+        task.fallbacks += task.again.is_fallback
+        return [StartTimer(task.key, task.attempt, task.again.delay_s)]
+
+    def _fail(self, task: Task, key: TaskKey, reason: str) -> list[Command]:
+        """End the task for good, and with it the run; `key` is that of whoever failed."""
+        task.again = None
+        commands = self._lose(task, key, reason)
+        if self._stopped is None:
+            self._failed_task = key
+        cancel = self._on_failure == "cancel"
+        return [*commands, *self._stop(f"{key} failed: {reason}", cancel=cancel)]
 
     # -- decisions -----------------------------------------------------------------------------
 
@@ -243,22 +323,30 @@ class Scheduler:
                 self._spawn(TaskKey(target, task.key.frames), (result,), task.fanout)
         else:
             total = len(transition.targets) if transition.fanout is None else transition.fanout
-            is_foreach = kind is Kind.FOREACH
-            fanout = Fanout(task.key, result, transition.targets, total, is_foreach, task.fanout)
+            has_items = kind in FANS_OUT
+            fanout = Fanout(task.key, result, transition.targets, total, has_items, task.fanout)
             self._open[task.key] = fanout
-            self._cursors.append(fanout)
+            if kind is Kind.GANG:
+                self._spawn(fanout.issue_all(), (result,), fanout, gang=total)
+            else:
+                self._cursors.append(fanout)
 
     def _arrive(self, join: str, task: Task, result: ResultRef) -> None:
         fanout = task.fanout
         if fanout is None or self._graph[join].join_of != fanout.split.step:
             around = fanout.split.step if fanout else "no split"
             self._contradiction(f"{task.key} arrived at {join} from inside {around}")
-        if fanout.arrive(task.key.frames[-1].index, result):
-            del self._open[fanout.split]
-            self._spawn(TaskKey(join, fanout.split.frames), fanout.inputs(), fanout.parent)
+        results = (result,) if task.roll is None else task.roll.refs()
+        # A gang is named by its first member, and all of it arrives.
+        for index, ref in enumerate(results, task.key.frames[-1].index):
+            if fanout.arrive(index, ref):
+                del self._open[fanout.split]
+                self._spawn(TaskKey(join, fanout.split.frames), fanout.inputs(), fanout.parent)
 
-    def _spawn(self, key: TaskKey, inputs: Sequence[ResultRef], fanout: Fanout | None) -> None:
-        self._ready.append(self._adopt(Task(key, inputs, fanout)))
+    def _spawn(
+        self, key: TaskKey, inputs: Sequence[ResultRef], fanout: Fanout | None, *, gang: int = 0
+    ) -> None:
+        self._ready.append(self._adopt(Task(key, inputs, fanout, gang=gang)))
 
     def _adopt(self, task: Task) -> Task:
         if task.key in self._live:
@@ -267,16 +355,20 @@ class Scheduler:
         return task
 
     def _fill_slots(self, commands: list[Command]) -> None:
-        while self._in_flight < self._slots and (task := self._next()):
+        while task := self._next():
             self._move(task, State.RUNNING)
+            task.again = None
+            task.roll = Roll.of(task.gang) if task.gang else None
             scope = task.fanout.scope if task.fanout else ()
-            commands.append(Launch(task.key, task.attempt, task.inputs, scope, task.fallback))
+            commands.append(
+                Launch(task.key, task.attempt, task.inputs, scope, task.fallback, task.gang)
+            )
 
     def _next(self) -> Task | None:
-        """Take the task to start now; see the header for the order."""
+        """Take the task to start now, if there is room for it; see the header for the order."""
         if self._ready:
-            return self._ready.popleft()
-        if not self._cursors:
+            return self._ready.popleft() if self._has_room(self._ready[0].slots) else None
+        if not self._cursors or not self._has_room(1):
             return None
         fanout = self._cursors[-1]
         task = self._adopt(Task(fanout.issue(), (fanout.result,), fanout))
@@ -284,12 +376,8 @@ class Scheduler:
             self._cursors.pop()
         return task
 
-    def _fail(self, task: Task, reason: str) -> list[Command]:
-        """End the task for good, and with it the run."""
-        self._move(task, State.FAILED)
-        if self._stopped is None:
-            self._failed_task = task.key
-        return self._stop(f"{task.key} failed: {reason}", cancel=self._on_failure == "cancel")
+    def _has_room(self, slots: int) -> bool:
+        return self._in_flight + slots <= self._slots or not self._in_flight
 
     def _stop(self, reason: str, *, cancel: bool) -> list[Command]:
         """Start nothing more; with `cancel`, end what is in flight too. The first reason stands."""
@@ -302,7 +390,8 @@ class Scheduler:
         if not cancel or self._cancelling:
             return []
         self._cancelling = True
-        return [CancelTask(t.key, t.attempt, reason) for t in self._live.values()]
+        whole = [t for t in self._live.values() if not t.is_broken]  # the others have been told
+        return [command for task in whole for command in _cancels(task, reason)]
 
     def _maybe_finish(self, commands: list[Command]) -> None:
         if self._live or self._cursors or not (self._started or self._stopped):
@@ -315,11 +404,9 @@ class Scheduler:
     # -- state ---------------------------------------------------------------------------------
 
     def _current(self, key: TaskKey, attempt: int) -> Task | None:
-        """The task, or None when the news is of an attempt that is over."""
-        task = self._live.get(key)
-        if task is None or task.state is not State.RUNNING or task.attempt != attempt:
-            return None
-        return task
+        """The task, or its gang; None when the news is of an attempt that is over."""
+        task = self._live.get(leader(self._graph, key))
+        return task if task is not None and task.awaits(key, attempt) else None
 
     def _move(self, task: Task, to: State) -> None:
         came = task.state
@@ -328,9 +415,9 @@ class Scheduler:
         self._story.append((task.key, task.attempt, came, to))
         task.state = to
         if to is State.RUNNING:
-            self._in_flight += 1
+            self._in_flight += task.slots
         elif came is State.RUNNING:
-            self._in_flight -= 1
+            self._in_flight -= task.slots
         if to is State.READY:
             self._ready.append(task)
         elif not LEGAL_MOVES[to]:
@@ -345,49 +432,61 @@ class Scheduler:
 
     def check(self) -> None:
         """Raise InvariantError unless all indexes agree; costs O(alive). Tests call it last."""
-        live = list(self._live.values())
-        ready = [t.key for t in live if t.state is State.READY]
-        running = sum(t.state is State.RUNNING for t in live)
-        is_idle = not (self._ready or self._cursors)
-        claims = {
-            "in flight is counted right": self._in_flight == running,
-            "no more in flight than slots": running <= self._slots,
-            "a free slot is used": running == self._slots or is_idle,
-            "what is over is dropped": all(LEGAL_MOVES[t.state] for t in live),
-            "each ready task waits in line once": sorted(t.key for t in self._ready)
-            == sorted(ready),
-            "a cursor has something left": all(not f.is_exhausted for f in self._cursors),
-            "arrivals are counted right": all(f.is_consistent() for f in self._open.values()),
-            "a finished run has nothing alive": not self._finished or (is_idle and not live),
-            "a stopped run starts nothing": self._stopped is None or is_idle,
-            "no branch is lost or doubled": self._stopped is not None or self._is_conserved(),
-        }
-        for claim, holds in claims.items():
+        for claim, holds in _claims(self).items():
             if not holds:
                 self._contradiction(f"not so: {claim}")
 
-    def _is_conserved(self) -> bool:
-        """Every child issued and not yet back is one task, or one fan-out inside it; no more."""
-        fanouts = list(self._open.values())
-        parts = [t.fanout for t in self._live.values()] + [f.parent for f in fanouts]
-        is_root_open = self._started and not self._ended
-        return parts.count(None) == is_root_open and all(
-            f.issued - f.arrived == parts.count(f) for f in fanouts
-        )
+
+def _claims(machine: Scheduler) -> dict[str, bool]:
+    """What is so of a machine's state, whenever it has handled an event."""
+    live, line, slots = list(machine._live.values()), machine._ready, machine._slots
+    ready = [t.key for t in live if t.state is State.READY]
+    flying = [t.slots for t in live if t.state is State.RUNNING]
+    running, is_stopped = sum(flying), machine._stopped is not None
+    is_idle = not (line or machine._cursors)
+    needed = line[0].slots if line else 1
+    return {
+        "in flight is counted right": machine._in_flight == running,
+        "no more in flight than slots": running <= slots or len(flying) == 1,
+        "a free slot is used": running + needed > slots or is_idle,
+        "what is over is dropped": all(LEGAL_MOVES[t.state] for t in live),
+        "each ready task waits in line once": sorted(t.key for t in line) == sorted(ready),
+        "a cursor has something left": all(not f.is_exhausted for f in machine._cursors),
+        "arrivals are counted right": all(f.is_consistent() for f in machine._open.values()),
+        "a finished run has nothing alive": not machine._finished or (is_idle and not live),
+        "a stopped run starts nothing": not is_stopped or is_idle,
+        "no branch is lost or doubled": is_stopped or _is_conserved(machine),
+    }
+
+
+def _is_conserved(machine: Scheduler) -> bool:
+    """Every child issued and not yet back is one task, or one fan-out inside it; no more."""
+    fanouts = list(machine._open.values())
+    parts = [t.fanout for t in machine._live.values() for _ in range(t.slots)]
+    parts += [f.parent for f in fanouts]
+    is_root_open = machine._started and not machine._ended
+    return parts.count(None) == is_root_open and all(
+        f.issued - f.arrived == parts.count(f) for f in fanouts
+    )
 
 
 def _objection(node: Node, transition: Transition, max_splits: int | None) -> str | None:
     if transition.targets != node.next:
         said, written = ", ".join(transition.targets), ", ".join(node.next)
         return f"{node.name} went on to [{said}]; its self.next names [{written}]"
-    if node.kind is not Kind.FOREACH:
+    if node.kind not in FANS_OUT:
         return None if transition.fanout is None else f"{node.name} is no foreach, but fanned out"
+    what, of = ("gang", "tasks") if node.kind is Kind.GANG else ("foreach", "items")
     width = transition.fanout or 0
     if width < 1:
-        return f"the foreach of {node.name} has no items"
+        return f"the {what} of {node.name} has no {of}"
     if max_splits is not None and width > max_splits:
-        return f"the foreach of {node.name} has {width:,} items; at most {max_splits:,} may be"
+        return f"the {what} of {node.name} has {width:,} {of}; at most {max_splits:,} may be"
     return None
+
+
+def _cancels(task: Task, reason: str) -> list[Command]:
+    return [CancelTask(key, task.attempt, reason) for key in task.in_flight()]
 
 
 def _line(entry: Event | tuple[TaskKey, int, State, State]) -> str:

@@ -19,6 +19,7 @@ from engine.errors import StoreError
 from engine.flow.graph import Transition
 from engine.ids import TaskKey
 from engine.scheduler.events import ResultRef
+from engine.scheduler.gangs import member
 from engine.scheduler.journal import (
     JournalReader,
     RunBeganRecord,
@@ -94,6 +95,7 @@ class Memo:
         older: the journals of its origin, of that one's origin, and so on. One that cannot be read,
             and those behind it, are left out: their tasks are done again.
         rerun: steps whose tasks are done again.
+        gangs: steps whose tasks commit together: what is not there as a whole is not there.
         is_usable: whether a manifest's blobs are all there and sound; a task whose are not is done
             again.
 
@@ -107,10 +109,12 @@ class Memo:
         *,
         older: Iterable[JournalReader] = (),
         rerun: Iterable[str] = (),
+        gangs: Iterable[str] = (),
         is_usable: Callable[[bytes], bool] = lambda manifest: True,
     ) -> None:
         self._is_usable = is_usable
         self._asked = frozenset(rerun)
+        self._gangs = frozenset(gangs)
         self._generations: list[_Generation] = []
         self._number_of: dict[str, int] = {}  # by run id
         self._reading = self._read(chain([journal], older))
@@ -231,6 +235,20 @@ class Memo:
                 generation.failed.add(seen.task)
             if count % _SLICE == _SLICE - 1:
                 yield
+        self._leave_torn_gangs(generation)
+
+    def _leave_torn_gangs(self, generation: _Generation) -> None:
+        """Forget gangs of which a driver that was killed has written a part, and what is lost."""
+        members: dict[TaskKey, list[TaskKey]] = {}
+        for task in generation.offsets:
+            if task.step in self._gangs and task.frames:
+                members.setdefault(member(task, 0), []).append(task)
+        for tasks in members.values():
+            if len(tasks) < tasks[0].frames[-1].total:
+                for task in tasks:
+                    del generation.offsets[task]
+            elif not generation.lost.isdisjoint(tasks):
+                generation.lost.update(tasks)
 
     def _keep(
         self, generation: _Generation, task: TaskKey, offset: int, manifest: bytes, is_reused: bool

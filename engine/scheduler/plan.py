@@ -6,15 +6,18 @@ the plan cannot disagree with the run, but in one thing: how wide a foreach is t
 """
 
 from array import array
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from msgspec import Struct, field
 
 from engine.errors import InvariantError
-from engine.flow.graph import Graph, Kind, Transition
+from engine.flow.graph import FANS_OUT, Graph, Transition
+from engine.ids import TaskKey
 from engine.scheduler.commands import FinishRun, Launch
 from engine.scheduler.events import Event, ResultRef, RunStarted, TaskSucceeded
+from engine.scheduler.gangs import tasks_of
 from engine.scheduler.machine import Scheduler
 from engine.scheduler.memo import FRESH, UNKNOWN, Found, Memo, Why
 from engine.scheduler.progress import ResumePlanned, StepPlan
@@ -46,15 +49,15 @@ class Planning:
 
     def steps(self) -> Iterator[None]:
         """Plan everything, and yield now and then, for others to have their turn."""
-        event: Event = RunStarted(ResultRef(0))
+        events: deque[Event] = deque([RunStarted(ResultRef(0))])
         count = 0
-        while True:
-            (command,) = self._scheduler.handle(event)
-            if isinstance(command, FinishRun):
-                return
-            if not isinstance(command, Launch):
-                raise InvariantError(f"a plan was answered with {command}", story=[])
-            event = self._done(command)
+        while events:
+            for command in self._scheduler.handle(events.popleft()):
+                if isinstance(command, FinishRun):
+                    return
+                if not isinstance(command, Launch):
+                    raise InvariantError(f"a plan was answered with {command}", story=[])
+                events += self._done(command)
             count += 1
             if count % _SLICE == 0:
                 yield
@@ -74,13 +77,23 @@ class Planning:
         )
         return ResumePlanned(self._graph.flow, self._origin_run_id, tuple(steps))
 
-    def _done(self, launch: Launch) -> TaskSucceeded:
-        """How a task will have gone: reused, or done as the source says."""
-        task, count = launch.task, self._counts[launch.task.step]
+    def _done(self, launch: Launch) -> Iterator[TaskSucceeded]:
+        """How tasks will have gone: reused, or done as the source says; of a gang all alike."""
+        tasks = tasks_of(launch)
         newest = min(self._makers[ref] for ref in launch.inputs)
+        finds = [self._find(task, newest) for task in tasks]
+        why = next((found for found in finds if isinstance(found, Why)), None)
+        for task, found in zip(tasks, finds, strict=True):
+            yield self._count(launch, task, why or found)
+
+    def _find(self, task: TaskKey, newest: int) -> Found | Why:
         found = self._memo.find(task, newest)
         if isinstance(found, Found) and self._scheduler.objection(task.step, found.going):
-            found = Why.MOVED
+            return Why.MOVED
+        return found
+
+    def _count(self, launch: Launch, task: TaskKey, found: Found | Why) -> TaskSucceeded:
+        count = self._counts[task.step]
         if isinstance(found, Found):
             count.reused += 1
             count.of_old_code += self._is_of_old_code(task.step, found.maker)
@@ -98,7 +111,7 @@ class Planning:
 
     def _as_written(self, step: str) -> Transition:
         node = self._graph[step]
-        if node.kind is not Kind.FOREACH:
+        if node.kind not in FANS_OUT:
             return Transition(node.next)
         self._open.add(step)
         return Transition(node.next, 1)

@@ -38,6 +38,8 @@ class TaskSpec(Struct, frozen=True):
     running user code. `datastore` is the local directory of the datastore;
     `durability` and `verify` are how its blobs are written and read (BlobDirectory); `broker` is
     the socket where a blob that is not there is asked for (engine.stores.remote.ask).
+    `master_port` is where a gang's first task listens for the others; None: they agree on one.
+    `main_ip` is that one's address, None on the machine where the driver is.
     """
 
     flow: str
@@ -62,6 +64,8 @@ class TaskSpec(Struct, frozen=True):
     durability: str = "process"
     verify: str = "identity"
     broker: str | None = None
+    master_port: int | None = None
+    main_ip: str | None = None
 
     def pack(self) -> bytes:
         wire = {

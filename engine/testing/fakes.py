@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from engine.errors import BlobNotFoundError, Failure, StoreError, StoreUnavailableError
 from engine.executors.base import Exit, ExitKind, Job, JobEnded, JobOutput, JobStarted, JobUpdate
-from engine.flow.graph import Graph, Kind, Transition
+from engine.flow.graph import FANS_OUT, Graph, Transition
 from engine.ids import TaskKey
 from engine.stores.manifest import Entry, Manifest
 from engine.stores.packed import pack_list
@@ -231,6 +231,6 @@ class GraphScript(Struct):
         task, node = TaskKey(spec.step, spec.frames), self.graph[spec.step]
         if spec.fallback is None and self.fails(task, spec.attempt):
             return Play(self.seconds, failed(f"{task} attempt {spec.attempt}"))
-        width = self.fanout(task) if node.kind is Kind.FOREACH else None
+        width = self.fanout(task) if node.kind in FANS_OUT else None
         caught = spec.fallback is not None
         return Play(self.seconds, committed(spec, node.next, fanout=width, caught=caught))

@@ -24,7 +24,8 @@ from engine.flow.caught import CaughtFailure
 from engine.flow.current import current
 from engine.flow.decorators.base import StepDecorator
 from engine.flow.decorators.catch import Catch
-from engine.flow.graph import Graph, Kind, Transition
+from engine.flow.decorators.parallel import Parallel
+from engine.flow.graph import FANS_OUT, Graph, Kind, Transition
 from engine.flow.lint import agree
 from engine.flow.spec import FlowSpec
 from engine.stores.artifacts import pack_items, save_values
@@ -34,6 +35,7 @@ from engine.stores.remote.ask import asker
 from engine.stores.taskspec import CHANNEL_MAX_BYTES, Report, TaskSpec
 from engine.worker.context import EntrySource, TaskContext
 from engine.worker.failure import failure_of, type_name
+from engine.worker.gang import parallel_of, variables_of
 
 _REPORT_ROOM = 64  # what a report adds to the manifest in it
 
@@ -102,9 +104,14 @@ class _Attempt:
 
     def _run_step(self) -> None:
         spec, node = self._spec, self._node
-        if spec.environment:
-            os.environ.update(spec.environment)  # noqa: TID251 (@environment, in its own process)
-        current._bind(**_facts(self._program, spec, self._context.parameter_names))
+        facts = _facts(self._program, spec, self._context.parameter_names)
+        variables = dict(spec.environment)
+        if node.is_parallel:
+            facts |= {"is_parallel": True, "parallel": parallel_of(spec)}
+            variables = {**variables_of(spec, self._master_port()), **variables}
+        if variables:
+            os.environ.update(variables)  # noqa: TID251 (@environment, in its own process)
+        current._bind(**facts)
         step: Callable[..., object] = getattr(self._flow, spec.step)
         arguments = []
         if node.is_join:
@@ -115,14 +122,18 @@ class _Attempt:
             with _time_limit(spec.timeout_s, spec.step):
                 step(*arguments)
 
+    def _master_port(self) -> int | None:
+        decorators = self._program.decorators.get(self._spec.step, ())
+        return next((d.master_port for d in decorators if isinstance(d, Parallel)), None)
+
     def _closed_foreach(self) -> str | None:
         split = self._node.join_of
-        if split is not None and self._program.graph[split].kind is Kind.FOREACH:
+        if split is not None and self._program.graph[split].kind in FANS_OUT:
             return split
         return None
 
     def _transition(self) -> tuple[Transition, Entry | None]:
-        """Where the step said that it goes; for a foreach, also its items, stored."""
+        """Where the step said that it goes; if it fans out, also its children's items, stored."""
         node, called = self._node, self._flow._transition
         if called is None:
             if node.kind is Kind.END:
@@ -133,11 +144,16 @@ class _Attempt:
                 where=node.where,
             )
         targets, foreach = called
-        agree(node, targets, foreach)
-        if foreach is None:
+        size = self._flow._num_parallel
+        agree(node, targets, foreach, is_gang=size is not None)
+        if size is not None:
+            items: Sequence[object] = range(size)  # of a gang each is told its place
+        elif foreach is not None:
+            items = self._items(foreach)
+        else:
             return Transition(targets), None
-        items = self._items(foreach)
-        entry = pack_items(items, self._directory, step=node.name, artifact=foreach)
+        artifact = foreach or "num_parallel"
+        entry = pack_items(items, self._directory, step=node.name, artifact=artifact)
         return Transition(targets, len(items)), entry
 
     def _items(self, name: str) -> Sequence[object]:
@@ -162,7 +178,7 @@ class _Attempt:
 
     def _can_go_on(self) -> bool:
         """Whether the step's targets are known without it; lint refuses @catch where not."""
-        return self._node.kind is not Kind.FOREACH
+        return self._node.kind not in FANS_OUT
 
     def _required_catch(self) -> Catch:
         if self._catch is None or not self._can_go_on():
@@ -238,6 +254,7 @@ def _facts(program: Program, spec: TaskSpec, parameter_names: list[str]) -> dict
         "parameter_names": parameter_names,
         "tempdir": ".",
         "graph": program.graph,
+        "is_parallel": False,
     }
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.unit.flow.bad_flows import BAD_FLOWS
+from tests.unit.flow.bad_gangs import BAD_GANGS
 
 ROOT = Path(__file__).parents[2]
 
@@ -132,7 +133,7 @@ LINTED = (
 
 
 def _lint_cases() -> list[Case]:
-    chosen = {flow.name: flow for flow in BAD_FLOWS}
+    chosen = {flow.name: flow for flow in BAD_FLOWS + BAD_GANGS}
     return [
         Case(f"lint: {name}", RUN, 1, chosen[name].says, source=chosen[name].text)
         for name in LINTED

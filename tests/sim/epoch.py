@@ -160,8 +160,13 @@ class EpochRun:
             clock=clock,
             get_blob=blobs.get,
             observers=[self._recorder.observe, self._watch, self._stumble],
-            memo=cast.memo.Memo(self._before[0], older=self._before[1:]) if self._before else None,
+            memo=self._memo() if self._before else None,
         )
+
+    def _memo(self) -> Any:  # Any: of one of several casts
+        gangs = [node.name for node in self._stage.graph.nodes.values() if node.is_parallel]
+        memo = self._stage.cast.memo.Memo
+        return memo(self._before[0], older=self._before[1:], gangs=gangs)
 
     def _wall_us(self) -> int:
         return self._epoch.wall_us(asyncio.get_running_loop().time())

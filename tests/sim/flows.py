@@ -1,10 +1,10 @@
-"""Random flows from a seed: linear, branched, fanned out and nested, with retries and @catch."""
+"""Random flows from a seed: branched, fanned out, nested and in gangs, with retries and @catch."""
 
 from dataclasses import dataclass
 from random import Random
 
 from engine.flow.graph import Graph, Retry
-from tests.unit.scheduler.flows import Branch, Foreach, Shape, Step, flow
+from tests.unit.scheduler.flows import Branch, Foreach, Gang, Shape, Step, flow
 
 MAX_DEPTH = 3
 
@@ -26,16 +26,22 @@ def random_flow(rng: Random) -> Graph:
 def _shape(rng: Random, names: _Names, depth: int) -> Shape:
     roll = rng.random()
     if depth == MAX_DEPTH or roll < 0.5:
-        return Step(
-            names.next("step"),
-            Retry(times=rng.choice((0, 0, 1, 2)), delay_s=rng.choice((0.0, 1.0, 30.0))),
-            catches=rng.random() < 0.2,
-            timeout_s=60.0 if rng.random() < 0.3 else None,
-        )
-    if roll < 0.75:
+        return _step(rng, names)
+    if roll < 0.6:
+        return Gang(names.next("gang"), _step(rng, names))
+    if roll < 0.8:
         return Foreach(names.next("each"), _body(rng, names, depth + 1))
     arms = tuple(_body(rng, names, depth + 1) for _ in range(rng.randint(1, 3)))
     return Branch(names.next("fork"), arms)
+
+
+def _step(rng: Random, names: _Names) -> Step:
+    return Step(
+        names.next("step"),
+        Retry(times=rng.choice((0, 0, 1, 2)), delay_s=rng.choice((0.0, 1.0, 30.0))),
+        catches=rng.random() < 0.2,
+        timeout_s=60.0 if rng.random() < 0.3 else None,
+    )
 
 
 def _body(rng: Random, names: _Names, depth: int) -> tuple[Shape, ...]:

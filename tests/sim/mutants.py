@@ -117,7 +117,7 @@ MUTANTS = (
     ),
     mutant(
         "a reused result is forgotten",
-        ("driver", "                    return [reused]\n", "                    return []\n"),
+        ("driver", "                    return reused\n", "                    return []\n"),
     ),
     mutant(
         "a reused result is told to be new work",
@@ -164,8 +164,21 @@ MUTANTS = (
         "a job that cannot be made is forgotten",
         (
             "driver",
-            "news.append(Ended(launch.task, launch.attempt, now_us, now_us, failure))",
+            "news += [Ended(task, launch.attempt, now_us, now_us, failure) for task in tasks]",
             "pass",
+        ),
+    ),
+    mutant(
+        "a gang commits one by one",
+        ("driver", "for each in self._musters.take(ended) for", "for each in (ended,) for"),
+    ),
+    mutant(
+        "a part of a gang is reused",
+        ("memo", "if len(tasks) < tasks[0].frames[-1].total:", "if False:"),
+        (
+            "driver",
+            "                return ()\n            at = task",
+            "                continue\n            at = task",
         ),
     ),
     mutant(

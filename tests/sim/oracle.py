@@ -1,12 +1,13 @@
 """What must hold after a run in any world, said in the words of the guarantee."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from engine.flow.graph import Graph, Kind
+from engine.flow.graph import FANS_OUT, Graph, Kind
 from engine.ids import Frame, TaskKey
 from engine.scheduler.commands import FinishRun, Launch
+from engine.scheduler.gangs import tasks_of
 from engine.scheduler.journal import (
     FailedRecord,
     Record,
@@ -70,6 +71,44 @@ def judge_journal(journal: Journal, *, is_whole: bool) -> None:
         demand(bool(records) and isinstance(records[-1], RunDoneRecord), "a run has no end")
 
 
+def parallel_steps(journal: Journal) -> set[str]:
+    """The steps of a journal's flow that gangs run."""
+    for record in records_of(journal):
+        if isinstance(record, RunBeganRecord):
+            nodes = record.graph.get("nodes", {})
+            return {name for name, node in nodes.items() if node["is_parallel"]}
+    return set()
+
+
+def whole(
+    commits: Mapping[TaskKey, SucceededRecord], parallel: Collection[str]
+) -> dict[TaskKey, SucceededRecord]:
+    """Commits without those of gangs that a killed driver has written a part of."""
+    sizes = Counter(_gang_of(key) for key in commits if key.step in parallel)
+    return {
+        key: record
+        for key, record in commits.items()
+        if key.step not in parallel or sizes[_gang_of(key)] == key.frames[-1].total
+    }
+
+
+def _gang_of(key: TaskKey) -> tuple[str, tuple[Frame, ...], int]:
+    return key.step, key.frames[:-1], key.frames[-1].total
+
+
+def judge_gangs(journal: Journal, *, is_whole: bool) -> None:
+    """A gang's tasks commit the same attempt; and all of them, unless the journal was cut off."""
+    commits, parallel = commits_of(journal), parallel_steps(journal)
+    if is_whole:
+        demand(len(whole(commits, parallel)) == len(commits), "a part of a gang has committed")
+    attempts: dict[object, set[int]] = {}
+    for key, record in commits.items():
+        if key.step in parallel:
+            made_in = outline(record.manifest).attempt
+            attempts.setdefault(_gang_of(key), set()).add(made_in)
+    demand(all(len(one) == 1 for one in attempts.values()), "a gang mixes its attempts")
+
+
 def judge_cause(
     twin: Scheduler, started: Sequence[str], told: Sequence[RunEvent], journal: Journal
 ) -> FinishRun | None:
@@ -82,7 +121,8 @@ def judge_cause(
     for event in events(journal.scan()):
         for command in twin.handle(event):
             if isinstance(command, Launch):
-                due.add(f"{command.task.step}-{command.task.task_id}-{command.attempt}")
+                for task in tasks_of(command):
+                    due.add(f"{task.step}-{task.task_id}-{command.attempt}")
             elif isinstance(command, FinishRun):
                 finish = command
     for name in started:
@@ -114,7 +154,7 @@ def judge_resume(origins: Iterable[Journal], started: Iterable[str], resumed: Jo
     """Nothing that was committed before, by any run, ran again, and what was reused is the same."""
     before: dict[TaskKey, SucceededRecord] = {}
     for origin in origins:
-        before = commits_of(origin) | before
+        before = whole(commits_of(origin), parallel_steps(origin)) | before
     after = commits_of(resumed)
     names = {f"{key.step}-{key.task_id}" for key in before}
     for name in started:
@@ -145,7 +185,7 @@ def judge_values(
             if graph[node.next[0]].is_join:
                 return key
             return walk(TaskKey(node.next[0], key.frames), items, [key])
-        is_foreach = node.kind is Kind.FOREACH
+        is_foreach = node.kind in FANS_OUT
         targets = node.next * width_of(seed, key) if is_foreach else node.next
         back = []
         for index, target in enumerate(targets):

@@ -15,6 +15,7 @@ from tests.sim.oracle import (
     demand,
     judge_cause,
     judge_end,
+    judge_gangs,
     judge_journal,
     judge_resume,
     judge_told,
@@ -124,6 +125,7 @@ def judge(lived: Lived, ending: str, *, twin: Scheduler, before: Sequence[Journa
     _judge_raised(lived)
     is_whole = ending != "killed" and not lived.has_lost_journal
     judge_journal(lived.journal, is_whole=is_whole)
+    judge_gangs(lived.journal, is_whole=is_whole)
     if lived.is_fenced:
         frames = len(records_of(lived.journal))
         demand(frames < (lived.epoch.faults.lease_lost_at or 0), "a stale driver committed")

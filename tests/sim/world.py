@@ -13,7 +13,7 @@ import msgpack
 from blake3 import blake3
 
 from engine.executors.base import Exit, ExitKind, Job, JobEnded, JobOutput, JobUpdate
-from engine.flow.graph import Graph, Kind
+from engine.flow.graph import FANS_OUT, Graph
 from engine.ids import TaskKey
 from engine.stores.manifest import Entry, Manifest
 from engine.stores.packed import PackedList
@@ -89,7 +89,7 @@ class Worker:
 
     def report(self, spec: TaskSpec) -> bytes:
         task, node = TaskKey(spec.step, spec.frames), self._graph[spec.step]
-        width = width_of(self._epoch.seed, task) if node.kind is Kind.FOREACH else None
+        width = width_of(self._epoch.seed, task) if node.kind in FANS_OUT else None
         is_caught = spec.fallback is not None
         value = caught_value(task) if is_caught else self._value(spec)
         return committed(

@@ -4,6 +4,7 @@ from engine.flow.decorators.base import StepDecorator, StepMark
 from engine.flow.decorators.batch import Batch, batch
 from engine.flow.decorators.catch import Catch, catch
 from engine.flow.decorators.environment import Environment, environment
+from engine.flow.decorators.parallel import Parallel, parallel
 from engine.flow.decorators.resources import Resources, resources
 from engine.flow.decorators.retry import Retry, retry
 from engine.flow.decorators.timeout import Timeout, timeout
@@ -12,6 +13,7 @@ BUILT_IN: tuple[type[StepDecorator], ...] = (
     Batch,
     Catch,
     Environment,
+    Parallel,
     Resources,
     Retry,
     Timeout,
@@ -22,6 +24,7 @@ __all__ = [
     "Batch",
     "Catch",
     "Environment",
+    "Parallel",
     "Resources",
     "Retry",
     "StepDecorator",
@@ -30,6 +33,7 @@ __all__ = [
     "batch",
     "catch",
     "environment",
+    "parallel",
     "resources",
     "retry",
     "timeout",

@@ -38,6 +38,17 @@ def words_prefix(flow: str, run_id: str) -> str:
     return f"{run_prefix(flow, run_id)}words/"
 
 
+def gang_prefix(flow: str, run_id: str, gang: str) -> str:
+    """Where the tasks of a gang's attempt, named by its first job, leave what they have made."""
+    told_apart = hashlib.blake2b(gang.encode(), digest_size=16).hexdigest()
+    return f"{run_prefix(flow, run_id)}gangs/{told_apart}/"
+
+
+def gang_result_key(flow: str, run_id: str, gang: str, index: int) -> str:
+    """Where one task of a gang's attempt commits its manifest."""
+    return f"{gang_prefix(flow, run_id, gang)}{index}.manifest"
+
+
 def runtime_key(sha256: str) -> str:
     """Where a package of aflow and what it needs lies; named by the SHA-256 of its bytes, which
     Python can check without aflow."""

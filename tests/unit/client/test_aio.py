@@ -118,7 +118,8 @@ async def test_every_attribute_of_steps_and_tasks_is_that_of_the_other_client(
     assert await step.finished_at == other_step.finished_at
     assert [s.id async for s in step.parent_steps] == ["start"]
     assert [s.id async for s in step.child_steps] == ["join"]
-    assert step.control_task is step.environment_info is None
+    assert await step.control_task is step.environment_info is None
+    assert [task async for task in step.control_tasks()] == []
     assert await step.task == aio.Task("Fan/R2/work/0")
     for pathspec in ("Fan/R1/work/1", "Fan/R2/work/1", "Fan/R2/end/0"):
         task, other = aio.Task(pathspec), sync.Task(pathspec)
@@ -171,5 +172,4 @@ def test_the_two_clients_have_the_same_names(name: str) -> None:
     def public(cls: type) -> set[str]:
         return {n for n, _ in inspect.getmembers(cls) if not n.startswith("_")}
 
-    # A gang, of which there is none, is the one list that a program would not await.
-    assert public(getattr(sync, name)) - public(getattr(aio, name)) <= {"control_tasks", "mro"}
+    assert public(getattr(sync, name)) - public(getattr(aio, name)) <= {"mro"}

@@ -87,6 +87,25 @@ def test_several_jobs_are_an_array() -> None:
     assert "timeout" not in body
 
 
+def test_a_gang_is_one_job_of_as_many_nodes_the_first_of_which_is_the_main_one() -> None:
+    needs = Needs("q", "image", memory_mib=512, variables={"A": "1"})
+    made = definition(needs, COMMAND, nodes=3)
+    [every] = made["nodeProperties"]["nodeRangeProperties"]
+    assert (made["type"], made["nodeProperties"]["numNodes"]) == ("multinode", 3)
+    assert (made["nodeProperties"]["mainNode"], every["targetNodes"]) == (0, "0:")
+    assert every["container"]["command"] == COMMAND
+    assert "containerProperties" not in made
+    assert made["jobDefinitionName"] != definition(needs, COMMAND)["jobDefinitionName"]
+    gang = Submission("p", ["a", "b", "c"], needs, is_gang=True)
+    body = submit_body(gang, "d", {"B": "2"})
+    [override] = body["nodeOverrides"]["nodePropertyOverrides"]
+    assert body["nodeOverrides"]["numNodes"] == 3
+    assert {v["name"] for v in override["containerOverrides"]["environment"]} == {"A", "B"}
+    assert not {"containerOverrides", "arrayProperties"} & set(body)
+    assert body["retryStrategy"]["attempts"] == 1
+    assert [gang.id_of("job", index) for index in range(3)] == ["job#0", "job#1", "job#2"]
+
+
 @pytest.mark.parametrize(
     ("cpu", "memory_mib", "expected"),
     [

@@ -7,7 +7,9 @@ Shared with the tests of the command line, which write them to files and look at
 from dataclasses import dataclass
 
 MARKER = "# <- HERE"
-HEAD = "from engine import FlowSpec, JSONType, Parameter, catch, retry, step, timeout\n\n\n"
+HEAD = (
+    "from engine import FlowSpec, JSONType, Parameter, catch, parallel, retry, step, timeout\n\n\n"
+)
 
 
 @dataclass(frozen=True)
@@ -330,12 +332,6 @@ BAD_FLOWS = (
             "start: self.c = 'x'; self.next({'x': self.end, 'y': self.end}, condition='c')<", END
         ),
         "condition=, which this release does not support",
-    ),
-    BadFlow(
-        "num_parallel",
-        steps("start: self.next(self.end, num_parallel=4)<", END),
-        "num_parallel=, which this release does not support",
-        "foreach=",
     ),
     BadFlow(
         "an unknown keyword of next",

@@ -15,6 +15,7 @@ from engine.flow.lint import agree, check, graph_of
 from engine.flow.spec import FlowSpec
 from engine.worker.loader import load
 from tests.unit.flow.bad_flows import BAD_FLOWS, HEAD, BadFlow, steps
+from tests.unit.flow.bad_gangs import BAD_GANGS
 
 
 def flow_of(source: str, file: str) -> type[FlowSpec]:
@@ -30,7 +31,7 @@ def cell(body: str, file: str = "<cell 1>") -> type[FlowSpec]:
     return flow_of(f"{HEAD}class Fine(FlowSpec):\n{body}", file)
 
 
-@pytest.mark.parametrize("bad", BAD_FLOWS, ids=lambda bad: bad.name)
+@pytest.mark.parametrize("bad", BAD_FLOWS + BAD_GANGS, ids=lambda bad: bad.name)
 def test_each_fault_is_found_once_with_file_line_and_hint(bad: BadFlow, tmp_path: Path) -> None:
     file = tmp_path / "bad.py"
     file.write_text(bad.text)

@@ -280,7 +280,10 @@ def test_next_refuses_what_is_not_a_step_of_this_flow() -> None:
     ("words", "says"),
     [
         ({"condition": "x"}, "does not support"),
-        ({"num_parallel": 2}, "does not support"),
+        ({"num_parallel": 0}, "num_parallel=0"),
+        ({"num_parallel": 2.5}, r"num_parallel=2\.5"),
+        ({"num_parallel": True}, "num_parallel=True"),
+        ({"num_parallel": 2, "foreach": "items"}, "foreach='items' and num_parallel=2"),
         ({"bogus": 2}, "does not know"),
         ({"foreach": 3}, "foreach= a int"),
     ],

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from engine.flow.graph import Graph, Kind, Node, Retry
 from engine.ids import Frame, TaskKey
 
@@ -33,11 +35,19 @@ class Foreach:
     body: tuple["Shape", ...]
 
 
-Shape = Step | Branch | Foreach
+@dataclass(frozen=True)
+class Gang:
+    """A step named `name` with num_parallel, the parallel step, and the join `join_<name>`."""
+
+    name: str
+    body: Step
+
+
+Shape = Step | Branch | Foreach | Gang
 
 
 def flow(*shapes: Shape) -> Graph:
-    """Build the flow start, `shapes`, end. A first Foreach or Branch may itself be the start."""
+    """Build the flow start, `shapes`, end. A first split may itself be the start."""
     nodes: dict[str, Node] = {}
     first = shapes[0] if shapes else None
     if first is None or first.name != "start":
@@ -73,6 +83,11 @@ def _sequence(
                 nodes[name] = Node(
                     name, Kind.FOREACH, (only,), foreach="items", split_parents=parents
                 )
+            case Gang(name, body):
+                join = _join(name, following, parents, nodes)
+                only = _sequence((body,), join, (*parents, name), nodes)
+                nodes[only] = replace(nodes[only], is_parallel=True)
+                nodes[name] = Node(name, Kind.GANG, (only,), split_parents=parents)
         following = shape.name
     return following
 
@@ -100,4 +115,5 @@ LINE = flow(Step("work"))
 FANNED = flow(Foreach("start", (Step("work", RETRYING),)))
 NESTED = flow(Foreach("start", (Foreach("outer", (Step("inner"),)), Step("after"))))
 BRANCHED = flow(Branch("start", ((Step("left"),), (Step("right"),))))
+GANG = flow(Gang("start", Step("work", RETRYING)))
 CATCHING = flow(Step("work", RETRYING, catches=True))

@@ -6,11 +6,13 @@ Knows no slots, no events and no order of arrival. The machine must come to the 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from engine.flow.graph import Graph, Kind, Node
+from engine.flow.graph import FANS_OUT, Graph, Kind, Node
 from engine.ids import Frame, TaskKey
 
 Fate = tuple[Sequence[str], Sequence[str]]
-"""How user attempts, then fallbacks end: "ok", "failed" or "fatal"; after the last, "ok"."""
+"""How user attempts, then fallbacks end: "ok", "failed" or "fatal"; after the last, "ok".
+
+A gang's members have the fate of their gang: all commit, or none."""
 
 
 @dataclass
@@ -35,7 +37,7 @@ class Reference:
             if self.graph[following].is_join:
                 return key
             return self.walk(TaskKey(following, key.frames), (key,))
-        is_foreach = node.kind is Kind.FOREACH
+        is_foreach = node.kind in FANS_OUT
         targets = node.next * self.width(key) if is_foreach else node.next
         arrived = []
         for index, target in enumerate(targets):

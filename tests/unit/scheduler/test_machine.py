@@ -9,11 +9,11 @@ from engine.flow.graph import Graph, Kind, Node, Transition
 from engine.scheduler.events import ResultRef, RetryDue, RunStarted
 from engine.scheduler.joins import Fanout
 from engine.scheduler.machine import LEGAL_MOVES, Scheduler, State
-from tests.unit.scheduler import laws, laws_of_trouble
+from tests.unit.scheduler import laws, laws_of_gangs, laws_of_trouble
 from tests.unit.scheduler.flows import FANNED, LINE
 from tests.unit.scheduler.hand import PARAMETERS, START, Hand, MakeScheduler
 
-LAWS = laws.LAWS + laws_of_trouble.LAWS
+LAWS = laws.LAWS + laws_of_trouble.LAWS + laws_of_gangs.LAWS
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)

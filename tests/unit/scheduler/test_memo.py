@@ -1,13 +1,13 @@
 """A resumed run does again what it must, and no more."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from engine.errors import StoreError
 from engine.flow.graph import Transition
 from engine.ids import Frame, TaskKey
 from engine.scheduler.events import ResultRef
 from engine.scheduler.journal import RunBeganRecord, SucceededRecord, encode
-from engine.scheduler.memo import Memo
+from engine.scheduler.memo import UNKNOWN, Memo, Why
 from engine.stores.manifest import Manifest
 from engine.testing.fakes import MemoryJournal
 
@@ -39,6 +39,37 @@ def test_a_commit_is_reused_with_its_times() -> None:
 
 def test_what_was_not_committed_is_not_known() -> None:
     assert Memo(origin()).take(TaskKey("end"), [ResultRef(50)]) is None
+
+
+def gang_of(total: int, indices: Iterable[int], run: str = "r0") -> MemoryJournal:
+    journal = origin()
+    for index in indices:
+        task = TaskKey("train", (Frame("work", index, total),))
+        packed = Manifest("Flow", run, "train", str(index), 0, transition=Transition(("join",)))
+        journal.append(encode(SucceededRecord(5, task, 0, 50, 60, packed.pack())))
+    return journal
+
+
+def members(total: int) -> list[TaskKey]:
+    return [TaskKey("train", (Frame("work", index, total),)) for index in range(total)]
+
+
+def test_a_gang_is_known_when_all_of_it_has_committed() -> None:
+    memo = Memo(gang_of(3, [0, 1, 2]), gangs=["train"])
+    assert all(memo.take(task, [PARAMETERS]) for task in members(3))
+
+
+def test_a_gang_of_which_a_part_was_written_is_not_known_but_by_the_run_that_has_it_whole() -> None:
+    memo = Memo(gang_of(3, [0, 1]), gangs=["train"])
+    assert [memo.find(task, UNKNOWN) for task in members(3)] == [Why.NOT_DONE] * 3
+    memo = Memo(gang_of(3, [0, 1], "r1"), older=[gang_of(3, [0, 1, 2])], gangs=["train"])
+    assert all(memo.take(task, [PARAMETERS]) for task in members(3))
+
+
+def test_a_gang_of_which_one_has_lost_its_data_is_done_again_whole() -> None:
+    lost = Manifest("Flow", "r0", "train", "1", 0, transition=Transition(("join",))).pack()
+    memo = Memo(gang_of(3, [0, 1, 2]), gangs=["train"], is_usable=lambda packed: packed != lost)
+    assert [memo.find(task, UNKNOWN) for task in members(3)] == [Why.LOST] * 3
 
 
 def test_a_result_is_given_once() -> None:

@@ -10,11 +10,13 @@ from types import ModuleType
 
 import pytest
 
-from engine.scheduler import joins, machine, retry
-from tests.unit.scheduler import laws, laws_of_trouble
+from engine.scheduler import gangs, joins, machine, retry
+from tests.unit.scheduler import laws, laws_of_gangs, laws_of_trouble
 from tests.unit.scheduler.hand import MakeScheduler
 
-SOURCES = {module.__name__: module for module in (joins, retry, machine)}  # in order of import
+SOURCES = {
+    module.__name__: module for module in (gangs, joins, retry, machine)
+}  # in order of import
 
 
 @dataclass(frozen=True)
@@ -65,19 +67,19 @@ MUTANTS = [
     Mutant(
         "one task more than slots",
         machine,
-        "while self._in_flight < self._slots",
-        "while self._in_flight <= self._slots",
+        "self._in_flight + slots <= self._slots",
+        "self._in_flight + slots <= self._slots + 1",
     ),
     Mutant(
         "a finished task keeps its slot",
         machine,
-        "            self._in_flight -= 1",
+        "            self._in_flight -= task.slots",
         "            self._in_flight -= to is not State.SUCCEEDED",
     ),
     Mutant(
         "news of an earlier attempt is taken",
         machine,
-        " or task.attempt != attempt",
+        " or self.attempt != attempt",
         "",
     ),
     Mutant(
@@ -119,27 +121,26 @@ MUTANTS = [
     Mutant(
         "the fallback is lost, and user code runs again",
         machine,
-        "task.inputs, scope, task.fallback)",
-        "task.inputs, scope)",
+        "task.inputs, scope, task.fallback, task.gang)",
+        "task.inputs, scope, None, task.gang)",
     ),
     Mutant(
         "a fallback catches the failure of the last fallback",
         machine,
-        "event.reason if task.fallback is None else task.fallback",
-        "event.reason",
+        "self.again.is_fallback and self.fallback is None:",
+        "self.again.is_fallback:",
     ),
     Mutant(
         "a failure does not stop the run",
         machine,
-        '        return self._stop(f"{task.key} failed: {reason}", '
-        'cancel=self._on_failure == "cancel")',
-        "        return []",
+        'return [*commands, *self._stop(f"{key} failed: {reason}", cancel=cancel)]',
+        "return commands",
     ),
     Mutant(
         "on_failure is not looked at",
         machine,
-        'cancel=self._on_failure == "cancel"',
-        "cancel=False",
+        'cancel = self._on_failure == "cancel"',
+        "cancel = False",
     ),
     Mutant(
         "a failed run waits for its backoffs",
@@ -162,8 +163,8 @@ MUTANTS = [
     Mutant(
         "a failed run still retries",
         machine,
-        "        if self._stopped is not None:\n            self._move(task, State.CANCELLED",
-        "        if False:\n            self._move(task, State.CANCELLED",
+        "task.again is None or self._stopped is not None:",
+        "task.again is None:",
     ),
     Mutant(
         "a cancel orders everything again each time",
@@ -180,9 +181,8 @@ MUTANTS = [
     Mutant(
         "new items go before those under way",
         machine,
-        "if self._ready:\n            return self._ready.popleft()\n        if not self._cursors:",
-        "if self._ready and not self._cursors:\n"
-        "            return self._ready.popleft()\n        if not self._cursors:",
+        "if self._ready:\n            return self._ready.popleft()",
+        "if self._ready and not self._cursors:\n            return self._ready.popleft()",
     ),
     Mutant(
         "the outermost fan-out goes first",
@@ -201,6 +201,78 @@ MUTANTS = [
         machine,
         "        elif not LEGAL_MOVES[to]:\n            del self._live[task.key]",
         "",
+    ),
+    Mutant(
+        "a gang passes by who waits for one slot",
+        machine,
+        "self._has_room(self._ready[0].slots)",
+        "self._has_room(1)",
+    ),
+    Mutant(
+        "one task passes by a gang that waits",
+        machine,
+        " if self._has_room(self._ready[0].slots) else None",
+        " if self._has_room(self._ready[0].slots) else self._ready.pop()",
+    ),
+    Mutant(
+        "a gang wider than the slots waits for ever",
+        machine,
+        " or not self._in_flight",
+        "",
+    ),
+    Mutant(
+        "a member that failed leaves its gang alone",
+        machine,
+        "        if not is_first or self._cancelling:\n            return []",
+        "        if True:\n            return []",
+    ),
+    Mutant(
+        "each member that fails has the others end again",
+        machine,
+        "if not is_first or self._cancelling:",
+        "if self._cancelling:",
+    ),
+    Mutant(
+        "a cancel ends those again that their gang has told",
+        machine,
+        "[t for t in self._live.values() if not t.is_broken]",
+        "list(self._live.values())",
+    ),
+    Mutant(
+        "a gang is tried again while members are in flight",
+        machine,
+        "        if task.end(key, None):\n",
+        "        if task.end(key, None) or True:\n",
+    ),
+    Mutant(
+        "each member's failure is a retry of its own",
+        machine,
+        "if self._stopped is None and not task.is_broken:",
+        "if self._stopped is None:",
+    ),
+    Mutant(
+        "a gang goes on without the member that failed",
+        machine,
+        "        if task.is_broken:\n            return self._end_attempt(task)\n",
+        "",
+    ),
+    Mutant(
+        "a gang goes on before all have ended",
+        machine,
+        "        if not task.end(event.task, event.result):\n",
+        "        if task.end(event.task, event.result) is None:\n",
+    ),
+    Mutant(
+        "a member may end twice",
+        machine,
+        "key.frames[-1].index in self.roll.missing",
+        "True",
+    ),
+    Mutant(
+        "a gang's first task stands for all at the join",
+        machine,
+        "(result,) if task.roll is None else task.roll.refs()",
+        "(result,) * (task.gang or 1)",
     ),
     Mutant(
         "a foreach of nothing is let through",
@@ -227,7 +299,7 @@ def planted(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> MakeScheduler:
 
 def broken_laws(make: MakeScheduler) -> list[str]:
     broken = []
-    for law in laws.LAWS + laws_of_trouble.LAWS:
+    for law in laws.LAWS + laws_of_trouble.LAWS + laws_of_gangs.LAWS:
         try:
             law(make)
         except Exception:  # noqa: BLE001 - a mutant may break in any way

@@ -52,8 +52,9 @@ def test_r24_the_plan_counts_what_the_run_then_does(data: st.DataObject, graph: 
         journals, run_id = [middle.journal.prefix(frames), cut], "r3"
     rerun = data.draw(st.lists(st.sampled_from(list(graph.nodes)), max_size=2), "rerun")
 
-    plan = plan_of(graph, Memo(journals[0], older=journals[1:], rerun=rerun))
-    memo = Memo(journals[0], older=journals[1:], rerun=rerun)
+    gangs = [node.name for node in graph.nodes.values() if node.is_parallel]
+    plan = plan_of(graph, Memo(journals[0], older=journals[1:], rerun=rerun, gangs=gangs))
+    memo = Memo(journals[0], older=journals[1:], rerun=rerun, gangs=gangs)
     rig = Rig(graph, GraphScript(graph, fanout=width), run_id=run_id, memo=memo)
     assert rig.run().status == "succeeded"
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from engine.flow.graph import Graph, Kind, Retry, Transition
+from engine.flow.graph import FANS_OUT, Graph, Retry, Transition
 from engine.ids import TaskKey
 from engine.scheduler.commands import CancelTask, Command, FinishRun, Launch, StartTimer
 from engine.scheduler.events import (
@@ -17,9 +18,10 @@ from engine.scheduler.events import (
     TaskFailed,
     TaskSucceeded,
 )
+from engine.scheduler.gangs import leader, member
 from engine.scheduler.machine import Scheduler
 from tests.unit.scheduler import reference
-from tests.unit.scheduler.flows import Branch, Foreach, Shape, Step, flow
+from tests.unit.scheduler.flows import Branch, Foreach, Gang, Shape, Step, flow
 from tests.unit.scheduler.reference import Fate, Reference
 
 PARAMETERS = ResultRef(4)
@@ -31,6 +33,9 @@ STEPS = st.builds(
     retry=st.builds(Retry, times=st.integers(0, 2), delay_s=st.sampled_from([0.0, 5.0])),
     catches=st.booleans(),
 )
+
+
+GANGS = st.builds(Gang, name=st.just(""), body=STEPS)
 
 
 def _nested(inner: st.SearchStrategy[Shape]) -> st.SearchStrategy[Shape]:
@@ -53,13 +58,15 @@ def _named(shapes: tuple[Shape, ...], prefix: str) -> tuple[Shape, ...]:
             case Branch(_, arms):
                 arms = tuple(_named(arm, f"{name}_{i}_") for i, arm in enumerate(arms))
                 named.append(Branch(name, arms))
+            case Gang(_, Step(_, retry, catches)):
+                named.append(Gang(name, Step(f"{name}_p", retry, catches)))
             case Foreach(_, body):
                 named.append(Foreach(name, _named(body, f"{name}_")))
     return tuple(named)
 
 
 FLOWS = (
-    st.lists(st.recursive(STEPS, _nested, max_leaves=6), min_size=1, max_size=3)
+    st.lists(st.recursive(STEPS | GANGS, _nested, max_leaves=6), min_size=1, max_size=3)
     .map(tuple)
     .map(lambda shapes: flow(*_named(shapes, "s")))
 )
@@ -70,11 +77,13 @@ class World:
     """Draws what becomes of each task once, for the machine and the reference alike."""
 
     draw: st.DataObject
+    graph: Graph
     failures: bool
     fates: dict[TaskKey, Fate] = field(default_factory=dict)
     widths: dict[TaskKey, int] = field(default_factory=dict)
 
     def fate(self, key: TaskKey) -> Fate:
+        key = leader(self.graph, key)
         if key not in self.fates:
             attempts = st.lists(OUTCOMES, max_size=4) if self.failures else st.just([])
             # Most tasks do well, or no run would get far.
@@ -98,7 +107,10 @@ class Play:
     scheduler: Scheduler
     launched: dict[TaskKey, list[Launch]] = field(default_factory=dict)
     committed: dict[TaskKey, ResultRef] = field(default_factory=dict)
-    cancelled: set[TaskKey] = field(default_factory=set)
+    cancelled: set[tuple[TaskKey, int]] = field(default_factory=set)
+    culprits: dict[tuple[TaskKey, int], int] = field(default_factory=dict)  # of failing gangs
+    done: dict[tuple[TaskKey, int], dict[TaskKey, ResultRef]] = field(default_factory=dict)
+    results: int = 100
     over: FinishRun | None = None
 
     def run(self) -> None:
@@ -117,7 +129,14 @@ class Play:
     def tell(self, event: Event) -> list[Launch | StartTimer]:
         commands = self.scheduler.handle(event)
         self.scheduler.check()
-        return [c for c in commands if self.is_pending(c)]  # type: ignore[misc]
+        pending: list[Launch | StartTimer] = []
+        for command in commands:
+            if self.is_pending(command):
+                assert isinstance(command, Launch | StartTimer)
+                size = command.gang if isinstance(command, Launch) else 0
+                members = [member(command.task, i) for i in range(size)] or [command.task]
+                pending += [replace(command, task=task) for task in members]
+        return pending
 
     def is_pending(self, command: Command) -> bool:
         match command:
@@ -129,26 +148,40 @@ class Play:
             case FinishRun():
                 assert self.over is None
                 self.over = command
-            case CancelTask(task=task):
-                assert task not in self.cancelled
-                self.cancelled.add(task)
+            case CancelTask(task=task, attempt=attempt):
+                assert (task, attempt) not in self.cancelled
+                self.cancelled.add((task, attempt))
         return isinstance(command, Launch | StartTimer)
 
     def answer(self, command: Launch | StartTimer) -> Event:
         key, attempt = command.task, command.attempt
         if isinstance(command, StartTimer):
             return RetryDue(key, attempt)
+        first = leader(self.graph, key)
         attempts, fallbacks = self.world.fate(key)
-        spent = sum(launch.fallback is None for launch in self.launched[key])
+        spent = sum(launch.fallback is None for launch in self.launched[first])
         at = attempt if command.fallback is None else attempt - spent
         fates = attempts if command.fallback is None else fallbacks
         fate = fates[at] if at < len(fates) else "ok"
-        if fate != "ok" or key in self.cancelled:
+        if fate != "ok" and command.gang and key.frames[-1].index != self.culprit(command):
+            fate = "ok"  # as far as this member is concerned
+        if fate != "ok" or (key, attempt) in self.cancelled:
             return TaskFailed(key, attempt, fate, retryable=fate != "fatal")
         node = self.graph[key.step]
-        width = self.world.width(key) if node.kind is Kind.FOREACH else None
-        self.committed[key] = ResultRef(100 + len(self.committed))
-        return TaskSucceeded(key, attempt, Transition(node.next, width), self.committed[key])
+        width = self.world.width(key) if node.kind in FANS_OUT else None
+        self.results += 1
+        together = self.done.setdefault((first, attempt), {})
+        together[key] = ResultRef(self.results)
+        if len(together) == (command.gang or 1):
+            self.committed |= together
+        return TaskSucceeded(key, attempt, Transition(node.next, width), together[key])
+
+    def culprit(self, launch: Launch) -> int:
+        """Which member fails of a gang that does."""
+        at = leader(self.graph, launch.task), launch.attempt
+        if at not in self.culprits:
+            self.culprits[at] = self.world.draw.draw(st.integers(0, launch.gang - 1))
+        return self.culprits[at]
 
 
 @settings(max_examples=80, deadline=None)
@@ -162,7 +195,7 @@ class Play:
 def test_r24_the_machine_comes_to_what_the_reference_comes_to(
     data: st.DataObject, graph: Graph, slots: int, failures: bool, on_failure: str
 ) -> None:
-    world = World(data, failures)
+    world = World(data, graph, failures)
     play = Play(graph, world, Scheduler(graph, slots=slots, on_failure=on_failure))
     play.run()
     expected = Reference(graph, world.fate, world.width)
