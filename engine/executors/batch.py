@@ -28,7 +28,7 @@ from engine.executors.batch_client import BatchClient
 from engine.executors.batch_fleet import Fleet, Flight, Unit
 from engine.executors.batch_requests import Submission
 from engine.executors.batch_states import Seen
-from engine.executors.batch_submit import Accepted, Post, Submitter
+from engine.executors.batch_submit import Accepted, Post, Submitter, needs_of, submission
 from engine.executors.updates import Updates
 
 _CLOSE_S = 30.0
@@ -151,20 +151,27 @@ class BatchExecutor:
 
     async def _submitting(self, group: asyncio.TaskGroup) -> None:
         while True:
-            await self._wake_submitter.wait()
-            await asyncio.sleep(self._config.gather_s)
-            self._wake_submitter.clear()
+            await self._until_jobs_come()
             queued, self._queue = self._queue, []
             jobs = [job for job in queued if job.name in self._fleet.flights]
             try:
                 await self._adopt(jobs)
                 left = [job for job in jobs if self._is_untaken(job.name)]
-                submissions = self._submitter.submissions(left)
+                submissions, waiting = self._submitter.submissions(left, _now_s())
+                self._queue += waiting
             except EngineError as error:
                 self._fail((job.name for job in jobs if self._is_untaken(job.name)), error)
                 continue
-            for submission in submissions:
-                group.create_task(self._send(submission))
+            for what in submissions:
+                group.create_task(self._send(what))
+
+    async def _until_jobs_come(self) -> None:
+        """Or until those that wait for others have waited for long enough."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._submitter.packing.wait_s(_now_s())):
+                await self._wake_submitter.wait()
+        await asyncio.sleep(self._config.gather_s)
+        self._wake_submitter.clear()
 
     async def _adopt(self, jobs: Sequence[Job]) -> None:
         """Take up what an earlier process left: what has ended, then what Batch still has."""
@@ -188,8 +195,8 @@ class BatchExecutor:
         jobs = [flights[name].job for name in what.names if name in flights]
         if not jobs:
             return  # all were cancelled meanwhile
-        if len(jobs) < what.size:
-            [what] = self._submitter.submissions(jobs)
+        if len(jobs) < len(what.names):
+            what = submission(jobs, min(what.pack, len(jobs)))
         try:
             accepted = await self._submitter.submit(what, jobs)
         except EngineError as error:
@@ -197,13 +204,12 @@ class BatchExecutor:
             return
         unit = self._accept(accepted)
         # Those that were cancelled while Batch took them have ended here; now they end there.
-        for index in set(range(what.size)) - unit.live:
-            job = f"{unit.job_id}:{index}" if unit.is_array else unit.job_id
+        for container in set(range(what.size)).difference(unit.containers):
             with suppress(EngineError):
-                await self._client.terminate(job, "cancelled before it began")
+                await self._client.terminate(unit.id_of(container), "cancelled before it began")
 
     def _accept(self, accepted: Accepted, *, is_adopted: bool = False) -> Unit:
-        now_s = asyncio.get_running_loop().time()
+        now_s = _now_s()
         what, job_id = accepted.submission, accepted.job_id
         unit = self._fleet.accept(what, job_id, now_s, is_adopted=is_adopted)
         self._wake_asker.set()
@@ -216,9 +222,7 @@ class BatchExecutor:
             by_unit.setdefault(id(flight.unit), []).append(flight)
         for members in by_unit.values():
             unit = members[0].unit
-            is_whole = unit is not None and len(members) >= len(unit.live)
-            ids = [unit.job_id] if unit and is_whole else [f.job_id for f in members if f.job_id]
-            for job_id in ids:
+            for job_id in unit.to_end({flight.index for flight in members}) if unit else ():
                 await self._client.terminate(job_id, reason)
             for flight in members:
                 self._end(flight.job.name, Exit(ExitKind.CANCELLED, detail=reason))
@@ -283,7 +287,7 @@ class BatchExecutor:
 
     async def _ask(self) -> tuple[bool, int]:
         """Ask Batch once for all that has to be asked; settle what has ended."""
-        now_s = asyncio.get_running_loop().time()
+        now_s = _now_s()
         pages = batch_requests.describe_pages(self._fleet.to_ask())
         has_changed = False
         for page in pages:
@@ -359,11 +363,20 @@ class BatchExecutor:
         if outcome is not None and flight.started_us is None:
             self._updates.tell(JobStarted(name, started_us))
         self._updates.tell(JobEnded(name, exit, min(started_us, ended_us), ended_us, outcome))
+        if flight.unit is not None:
+            took_s = (ended_us - started_us) / 1e6 if exit.kind is ExitKind.RETURNED else None
+            self._submitter.packing.ended(needs_of(flight.job), took_s)
+            if self._queue:  # it waits for others, of which this may have been the last
+                self._wake_submitter.set()
 
     def _fail(self, names: Iterable[str], error: EngineError) -> None:
         failure = Failure.from_error(error)
         for name in names:
             self._end(name, Exit(ExitKind.LOST, detail=error.message, failure=failure))
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 class _Patience:
@@ -378,7 +391,7 @@ class _Patience:
 
     def bear(self, error: EngineError) -> None:
         """Raise `error` if it has gone on for too long, or cannot pass."""
-        now_s = asyncio.get_running_loop().time()
+        now_s = _now_s()
         self._since_s = now_s if self._since_s is None else self._since_s
         if now_s - self._since_s >= self._most_s:
             raise error

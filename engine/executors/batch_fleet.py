@@ -5,7 +5,7 @@ job is asked about as one; its children only when it says that more of them have
 known to have.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 
 from msgspec import Struct, field
 
@@ -35,6 +35,27 @@ class Unit(Struct, eq=False):
     misses: int = 0
     looked: int = 0  # how many ends the parent told of when its children were last asked for
 
+    @property
+    def containers(self) -> list[int]:
+        """The indices of those with jobs that have not ended."""
+        return sorted({index // self.submission.pack for index in self.live})
+
+    def id_of(self, container: int) -> str:
+        """Its id with Batch."""
+        return f"{self.job_id}:{container}" if self.is_array else self.job_id
+
+    def live_in(self, container: int) -> list[int]:
+        """The indices of the jobs of a container that have not ended."""
+        first = container * self.submission.pack
+        return [i for i in range(first, first + self.submission.pack) if i in self.live]
+
+    def to_end(self, going: set[int]) -> list[str]:
+        """The ids to terminate for these jobs to end: none of a container that has others yet."""
+        if going >= self.live:
+            return [self.job_id]
+        theirs = sorted({index // self.submission.pack for index in going})
+        return [self.id_of(c) for c in theirs if going.issuperset(self.live_in(c))]
+
 
 class Flight(Struct, eq=False):
     """One job. `unit` is None until Batch has taken it."""
@@ -48,10 +69,9 @@ class Flight(Struct, eq=False):
 
     @property
     def job_id(self) -> str | None:
-        """The id of this one job with Batch."""
-        if self.unit is None:
-            return None
-        return f"{self.unit.job_id}:{self.index}" if self.unit.is_array else self.unit.job_id
+        """The id of its container with Batch."""
+        unit = self.unit
+        return None if unit is None else unit.id_of(self.index // unit.submission.pack)
 
 
 class Findings(Struct):
@@ -108,7 +128,7 @@ class Fleet:
                 ids.append(unit.job_id)
                 continue
             if self._has_unknown_states(unit):
-                ids += [f"{unit.job_id}:{index}" for index in sorted(unit.live)]
+                ids += [unit.id_of(container) for container in unit.containers]
                 unit.looked = unit.seen.children_ended if unit.seen else 0
             if unit.seen is None or not unit.seen.is_ended:
                 ids.append(unit.job_id)
@@ -122,7 +142,7 @@ class Fleet:
             return False
         if unit.seen.is_ended:
             return True
-        known = unit.submission.size - len(unit.live)
+        known = unit.submission.size - len(unit.containers)
         return unit.seen.children_ended > max(known, unit.looked)
 
     def observe(self, answers: Iterable[Seen]) -> Findings:
@@ -136,7 +156,8 @@ class Fleet:
             if unit.is_array and not index:
                 self._observe_array(unit, news, found)
             else:
-                self._observe_job(unit, int(index or 0), news, found)
+                for each in unit.live_in(int(index or 0)):
+                    self._observe_job(unit, each, news, found)
         return found
 
     def _observe_array(self, unit: Unit, news: Seen, found: Findings) -> None:
@@ -146,8 +167,6 @@ class Fleet:
         found.has_changed |= unit.seen != known
 
     def _observe_job(self, unit: Unit, index: int, news: Seen, found: Findings) -> None:
-        if index not in unit.live:
-            return
         name = unit.submission.names[index]
         flight = self.flights[name]
         known = flight.seen
@@ -158,6 +177,8 @@ class Fleet:
         found.has_changed = True
         if flight.seen.is_ended:
             found.ended.append(name)
+        elif unit.submission.pack > 1:
+            return  # one of the jobs of the container runs: it says itself which
         elif flight.seen.started_us is not None and flight.started_us is None:
             found.running.append((name, flight.seen.started_us))
 
@@ -170,9 +191,9 @@ class Fleet:
             unit = self._units.get(parent)
             if unit is None:
                 continue
-            if not index or index == str(min(unit.live)):
+            if not index or index == str(unit.containers[0]):
                 unit.misses += 1
             if unit.misses >= MISSES and now_s - unit.accepted_s >= MISSING_S:
-                indices: Sequence[int] = [int(index)] if index else sorted(unit.live)
-                gone += [unit.submission.names[i] for i in indices if i in unit.live]
+                indices = unit.live_in(int(index)) if index else sorted(unit.live)
+                gone += [unit.submission.names[i] for i in indices]
         return gone

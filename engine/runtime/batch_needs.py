@@ -12,7 +12,7 @@ from engine.config import Config
 from engine.errors import ConfigError, LimitExceededError
 from engine.executors.batch_client import BatchClient
 from engine.executors.batch_errors import BatchSettingError
-from engine.executors.batch_requests import Needs, definition, fargate_size
+from engine.executors.batch_requests import AUTO_PACK, Needs, definition, fargate_size
 from engine.flow.decorators.batch import Batch
 from engine.flow.decorators.resources import Resources
 from engine.flow.decorators.specs import Decorators
@@ -65,6 +65,7 @@ def needs_of(batch: Batch, resources: Resources | None, config: Config) -> Needs
         privileged=batch.privileged,
         tags=dict(batch.aws_batch_tags or {}),  # type: ignore[arg-type]  # as above
         variables=_temporary(batch),
+        pack=AUTO_PACK if batch.pack == "auto" else int(batch.pack),
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -169,6 +170,42 @@ class Waits(FlowSpec):
 """
 
 
+PACKED = """
+import os
+from engine import FlowSpec, batch, current, retry, step
+
+class Packed(FlowSpec):
+    @step
+    def start(self):
+        self.items = list(range(8))
+        self.next(self.work, foreach="items")
+
+    @batch(pack=4)
+    @retry(times=1, minutes_between_retries=0)
+    @step
+    def work(self):
+        print("item", self.input, flush=True)
+        if self.input == 2 and current.retry_count == 0:
+            os._exit(9)
+        if self.input == 5 and not BROKEN_IS_MENDED:
+            raise ValueError("five is broken")
+        self.place = os.environ["AWS_BATCH_JOB_ARRAY_INDEX"], os.getppid()
+        self.made = self.input * 10
+        self.next(self.join)
+
+    @step
+    def join(self, inputs):
+        self.made = [task.made for task in inputs]
+        self.next(self.end)
+
+    @step
+    def end(self):
+        print("made", self.made)
+
+BROKEN_IS_MENDED = False
+"""
+
+
 @dataclass
 class Place:
     """A directory with a flow, a cache of its own, and the emulator."""
@@ -259,6 +296,54 @@ def test_a_run_that_goes_on_adopts_what_its_dead_driver_had_in_flight(
     assert "made [0, 10, 20, 30, 40, 50]" in said.out
     assert len(list(folder.glob("began-*"))) == 6, "a task ran twice"
     record_property("adopted", 6)
+
+
+def test_items_that_share_a_container_commit_fail_and_are_resumed_one_by_one(
+    place: Place, batch_emulator: ServerAddress
+) -> None:
+    (place.folder / "packed.py").write_text(PACKED)
+    said = place.aflow("run", "packed.py", "--max-workers", "8")
+    assert said.code == 1, said
+    assert "five is broken" in said.err
+    # Two containers of four, and one for each of the two that are tried again.
+    sizes = sizes_of(batch_emulator, run_of(said))
+    assert sizes[0] == 2, sizes
+    assert sum(sizes[1:]) in (1, 2), sizes
+    done = json.loads(place.done("dump", "@latest/work", "--json").out)["tasks"]
+    made = [task for task in done if "made" in task["artifacts"]]
+    assert len(made) == 7, "a failed item took others with it"
+    assert "item 6" in place.done("logs", "@latest/work/6").out
+    assert "item 5" not in place.done("logs", "@latest/work/6").out
+    mended = PACKED.replace("BROKEN_IS_MENDED = False", "BROKEN_IS_MENDED = True")
+    mended = mended.replace('["AWS_BATCH_JOB_ARRAY_INDEX"]', '["AWS_BATCH_JOB_ID"]')
+    (place.folder / "packed.py").write_text(mended)
+    resumed = place.done("resume", "packed.py", "--max-workers", "8")
+    assert "made [0, 10, 20, 30, 40, 50, 60, 70]" in resumed.out
+    assert sizes_of(batch_emulator, run_of(resumed)) == [1]
+
+
+def test_r14_a_container_that_is_reclaimed_goes_on_where_it_was(
+    place: Place, batch_emulator: ServerAddress, record_property: Callable[[str, object], None]
+) -> None:
+    folder = place.folder / "seen"
+    folder.mkdir()
+    text = WAITS.replace("@batch", "@batch(pack=6)")
+    text = text.replace(
+        "        self.made = self", "        time.sleep(1)\n        self.made = self", 1
+    )
+    (place.folder / "waits.py").write_text(text)
+    (folder / "go").touch()
+    # Of six items of a second each the machine is taken away after 3 s.
+    rules: list[dict[str, object]] = [
+        {"fault": "reclaim", "job": "*-work-*", "attempts": [1], "after_s": 3.0, "times": 1},
+    ]
+    words = ["run", "waits.py", "--max-workers", "6", "--folder", str(folder)]
+    with planned(batch_emulator, "flows-packed", rules):
+        said = place.done(*words)
+    assert "made [0, 10, 20, 30, 40, 50]" in said.out
+    began = len(list(folder.glob("began-*")))
+    assert began <= 7, "what was committed ran again"
+    record_property("items that ran twice after a reclaim", began - 6)
 
 
 def test_r14_faults_of_batch_cost_what_they_should_and_are_told(
@@ -359,6 +444,28 @@ def put(emulator: ServerAddress, name: str, plan: dict[str, object]) -> None:
     url = f"{emulator.endpoint_url}/aflow/batch/faults/{name}"
     request = urllib.request.Request(url, json.dumps(plan).encode(), method="PUT")
     urllib.request.urlopen(request, timeout=10.0).close()
+
+
+def run_of(said: Said) -> str:
+    """The id of the run that a command began."""
+    return re.findall(r"[A-Za-z]\w*/([0-9A-HJKMNP-TV-Z]{16})\b", said.err)[-1]
+
+
+def sizes_of(emulator: ServerAddress, run_id: str) -> list[int]:
+    """How many containers each job of a run had, the oldest first."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in emulator.variables.items():
+            patch.setenv(variable, value)
+        client = boto3.client("batch")
+        found = [
+            (job["createdAt"], (job.get("arrayProperties") or {}).get("size", 1))
+            for state in ("FAILED", "SUCCEEDED")
+            for page in client.get_paginator("list_jobs").paginate(jobQueue=QUEUE, jobStatus=state)
+            for job in page["jobSummaryList"]
+            if job["jobName"].startswith(run_id)
+        ]
+        client.close()
+    return [size for _, size in sorted(found)]
 
 
 def memory_of(emulator: ServerAddress, pattern: str) -> list[str]:

@@ -1,0 +1,70 @@
+"""A small flow in AWS Batch, by the emulator: see batch_shows, which takes a larger one."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.testing.servers import ServerAddress
+from tests.flows.batch_shows import Shows, Subject
+from tests.servers import QUEUE
+
+FLOW = """
+from engine import FlowSpec, step
+
+class Small(FlowSpec):
+    @step
+    def start(self):
+        self.items = [bytes([number]) * 70_000 for number in range(3)]
+        self.next(self.part, foreach="items")
+
+    @step
+    def part(self):
+        self.mine = self.input[:40_000]
+        self.next(self.join)
+
+    @step
+    def join(self, inputs):
+        self.lengths = [len(task.mine) for task in inputs]
+        self.next(self.end)
+
+    @step
+    def end(self):
+        print("lengths", self.lengths)
+"""
+
+SMALL = Subject(
+    "small.py",
+    FLOW,
+    hybrid=[
+        ("import FlowSpec", "import FlowSpec, batch"),
+        ("    @step\n    def part", "    @batch\n    @step\n    def part"),
+    ],
+    broken=(
+        "        self.lengths =",
+        '        raise RuntimeError("broken")\n        self.lengths =',
+    ),
+    steps=("start", "part", "join", "end"),
+    remote=("part",),
+)
+
+
+def test_a_flow_leaves_the_same_here_in_batch_in_both_and_resumed_in_the_other(
+    tmp_path: Path,
+    batch_emulator: ServerAddress,
+    s3_url: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    record_property: Callable[[str, object], None],
+) -> None:
+    role = "arn:aws:iam::123456789012:role/aflow"
+    env = {
+        **batch_emulator.variables,
+        "AFLOW_BATCH_QUEUE": QUEUE,
+        "AFLOW_BATCH_JOB_ROLE": role,
+        "XDG_CACHE_HOME": str(tmp_path_factory.getbasetemp() / "shows"),
+        "PATH": os.environ["PATH"],
+    }
+    told = Shows(tmp_path, env, s3_url, QUEUE, SMALL).all()
+    record_property("kinds of run with equal digests", len(told))
+    assert len(told) == 5
