@@ -1,12 +1,12 @@
 """A small flow in AWS Batch, by the emulator: see batch_shows, which takes a larger one."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from engine.testing.servers import ServerAddress
+from tests.faults.batch_adoption import environment
 from tests.flows.batch_shows import Shows, Subject
 from tests.servers import QUEUE
 
@@ -57,14 +57,8 @@ def test_a_flow_leaves_the_same_here_in_batch_in_both_and_resumed_in_the_other(
     tmp_path_factory: pytest.TempPathFactory,
     record_property: Callable[[str, object], None],
 ) -> None:
-    role = "arn:aws:iam::123456789012:role/aflow"
-    env = {
-        **batch_emulator.variables,
-        "AFLOW_BATCH_QUEUE": QUEUE,
-        "AFLOW_BATCH_JOB_ROLE": role,
-        "XDG_CACHE_HOME": str(tmp_path_factory.getbasetemp() / "shows"),
-        "PATH": os.environ["PATH"],
-    }
+    cache = tmp_path_factory.getbasetemp() / "shows"
+    env = environment(batch_emulator, s3_url, cache)
     told = Shows(tmp_path, env, s3_url, QUEUE, SMALL).all()
     record_property("kinds of run with equal digests", len(told))
     assert len(told) == 5
