@@ -138,10 +138,10 @@ class _Supervisor:
         spec = replace(spec, datastore=str(self._layout.root), broker=socket)
         self._running = order.name
         async with asyncio.TaskGroup() as group:
-            saying = group.create_task(words.run(), name="words")
+            group.create_task(words.run(), name="words")
             await executor.submit([Job(order.name, spec.pack(), order.deadline_s)])
             ended = await _until_ended(updates, words)
-            saying.cancel()
+            words.stop()
         self._running = ""
         if ended.exit.kind is ExitKind.CANCELLED and self._is_terminated:
             # Why is known to who sent the signal, so what it means is not for us to say.

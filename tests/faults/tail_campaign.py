@@ -120,7 +120,7 @@ class Talk:
     seed: int = 1
 
 
-async def campaign(folder: Path, talk: Talk) -> Tail:
+def campaign(folder: Path, talk: Talk) -> Tail:
     """Start servers, a run and readers; talk, and see what is read. `os.environ` leads to AWS then.
 
     Args:
@@ -132,19 +132,23 @@ async def campaign(folder: Path, talk: Talk) -> Tail:
         shared_server("seaweedfs", folder) as s3,
         shared_server("batch", folder, options=options) as batch,
     ):
-        await asyncio.to_thread(asyncio.run, make_bucket(s3))
+        asyncio.run(make_bucket(s3))
         env = environment(batch, f"s3://{BUCKET}/tail", folder / "cache")
         env["AWS_ENDPOINT_URL_S3"] = s3.endpoint_url
         os.environ.update({name: value for name, value in env.items() if name != "PATH"})
         (folder / "chatty.py").write_text(FLOW)
-        blobs = open_s3(env["AFLOW_DATASTORE"], Config())
-        faults = Faults(0.0)
-        try:
-            async with fault_proxy(s3.endpoint_url, faults) as url:
-                other = {**env, "AWS_ENDPOINT_URL_S3": url, "XDG_CACHE_HOME": str(folder / "there")}
-                return await _follow(folder, talk, blobs, env, other, faults)
-        finally:
-            await blobs.aclose()
+        return asyncio.run(_behind_proxy(folder, talk, env))
+
+
+async def _behind_proxy(folder: Path, talk: Talk, env: Mapping[str, str]) -> Tail:
+    blobs = open_s3(env["AFLOW_DATASTORE"], Config())
+    faults = Faults(0.0)
+    try:
+        async with fault_proxy(env["AWS_ENDPOINT_URL_S3"], faults) as url:
+            there = {"AWS_ENDPOINT_URL_S3": url, "XDG_CACHE_HOME": str(folder / "there")}
+            return await _follow(folder, talk, blobs, env, {**env, **there}, faults)
+    finally:
+        await blobs.aclose()
 
 
 async def _follow(
@@ -209,12 +213,12 @@ async def _talk_one(
     every_s: float,
     tail: Tail,
 ) -> None:
+    await asyncio.sleep(first_s)  # machines do not come up all at once
     words = Words(blobs, name, keys_of(boot.flow, boot.run_id, name, "place"), wall_clock_us)
     began_us, number = wall_clock_us(), 0
     async with asyncio.TaskGroup() as group:
-        saying = group.create_task(words.run())
+        group.create_task(words.run())
         await words.take(JobStarted(name, began_us, 1))
-        await asyncio.sleep(first_s)
         while time.monotonic() < until_s:
             now_us = wall_clock_us()
             text = json.dumps({"at": now_us, "name": name, "number": number})
@@ -222,7 +226,7 @@ async def _talk_one(
             number += 1
             tail.written += 1
             await asyncio.sleep(every_s)
-        saying.cancel()
+        words.stop()
     report = Report(failure=Failure("task-failed", "as it was told to")).pack()
     await words.end(Ending("returned", 1, "", began_us, wall_clock_us(), report))
 
@@ -288,7 +292,7 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         talk = Talk(options.tasks, options.seconds, options.every)
-        tail = asyncio.run(campaign(Path(name), talk))
+        tail = campaign(Path(name), talk)
     for line in (f"{options.tasks:,} tasks: {tail}", *tail.problems):
         sys.stdout.write(f"{line}\n")
     return int(bool(tail.problems) or tail.p99_s > 5.0)

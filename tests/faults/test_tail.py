@@ -1,6 +1,5 @@
 """`aflow logs -f` of tasks in AWS Batch, on another machine: see tail_campaign, which has more."""
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +15,7 @@ def test_a_tail_of_many_tasks_loses_nothing_asks_rarely_and_leaves_the_run_alone
 ) -> None:
     for name in ("AWS_ENDPOINT_URL_S3", "XDG_CACHE_HOME", "AFLOW_DATASTORE", "AFLOW_BATCH_QUEUE"):
         monkeypatch.setenv(name, "")  # what the campaign sets goes with the test
-    tail = asyncio.run(campaign(tmp_path, Talk(tasks=30, seconds=5.0, every_s=0.5)))
+    tail = campaign(tmp_path, Talk(tasks=30, seconds=5.0, every_s=0.5))
     assert not tail.problems
     # A pull a second at most, of a list and of what is new: whatever the number of tasks.
     assert tail.requests <= 10 + 8 * tail.took_s

@@ -81,7 +81,7 @@ class Shows:
     subject: Subject
     told: list[str] = field(default_factory=list)
 
-    def all(self) -> list[str]:
+    def all(self, *, hybrid: bool = True) -> list[str]:
         """Run all shows; return a line for each.
 
         Raises:
@@ -89,7 +89,8 @@ class Shows:
         """
         local = self._local()
         self._everything_in_batch(local)
-        self._hybrid(local)
+        if hybrid:
+            self._hybrid(local)
         self._resumed(local, first=("--with", "batch"), then=())
         self._resumed(local, first=(), then=("--with", "batch"))
         return self.told
