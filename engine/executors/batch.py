@@ -25,10 +25,10 @@ from engine.executors.base import (
     JobUpdate,
 )
 from engine.executors.batch_client import BatchClient
-from engine.executors.batch_fleet import Fleet, Flight, Unit
+from engine.executors.batch_fleet import Fleet, Flight, Unit, ids_to_end
 from engine.executors.batch_requests import Submission
 from engine.executors.batch_states import Seen
-from engine.executors.batch_submit import Accepted, Post, Submitter, needs_of, submission
+from engine.executors.batch_submit import Accepted, Post, Submitter, submission
 from engine.executors.updates import Updates
 
 _CLOSE_S = 30.0
@@ -217,15 +217,10 @@ class BatchExecutor:
 
     async def _terminate(self, flights: Sequence[Flight], reason: str) -> None:
         """Have jobs ended by Batch, whole arrays by one call. When it agrees, they have ended."""
-        by_unit: dict[int, list[Flight]] = {}
+        for job_id in ids_to_end(flights):
+            await self._client.terminate(job_id, reason)
         for flight in flights:
-            by_unit.setdefault(id(flight.unit), []).append(flight)
-        for members in by_unit.values():
-            unit = members[0].unit
-            for job_id in unit.to_end({flight.index for flight in members}) if unit else ():
-                await self._client.terminate(job_id, reason)
-            for flight in members:
-                self._end(flight.job.name, Exit(ExitKind.CANCELLED, detail=reason))
+            self._end(flight.job.name, Exit(ExitKind.CANCELLED, detail=reason))
 
     # -- what is heard ---------------------------------------------------------------------------
 
@@ -364,8 +359,7 @@ class BatchExecutor:
             self._updates.tell(JobStarted(name, started_us))
         self._updates.tell(JobEnded(name, exit, min(started_us, ended_us), ended_us, outcome))
         if flight.unit is not None:
-            took_s = (ended_us - started_us) / 1e6 if exit.kind is ExitKind.RETURNED else None
-            self._submitter.packing.ended(needs_of(flight.job), took_s)
+            self._submitter.note_end(flight.job, exit, ended_us - started_us)
             if self._queue:  # it waits for others, of which this may have been the last
                 self._wake_submitter.set()
 

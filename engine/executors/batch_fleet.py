@@ -197,3 +197,12 @@ class Fleet:
                 indices = unit.live_in(int(index)) if index else sorted(unit.live)
                 gone += [unit.submission.names[i] for i in indices]
         return gone
+
+
+def ids_to_end(flights: Iterable[Flight]) -> list[str]:
+    """The ids to terminate for these jobs to end: of a whole array its own."""
+    going: dict[str, tuple[Unit, set[int]]] = {}
+    for flight in flights:
+        if (unit := flight.unit) is not None:
+            going.setdefault(unit.job_id, (unit, set()))[1].add(flight.index)
+    return [job_id for unit, indices in going.values() for job_id in unit.to_end(indices)]

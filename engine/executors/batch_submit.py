@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from engine.errors import ExecutorError
 from engine.executors import batch_requests
-from engine.executors.base import Job, JobUpdate
+from engine.executors.base import Exit, ExitKind, Job, JobUpdate
 from engine.executors.batch_client import BatchClient
 from engine.executors.batch_errors import SubmitUnclearError
 from engine.executors.batch_packing import Packing
@@ -112,6 +112,11 @@ class Submitter:
                 chunks = batch_requests.array_chunks(load.jobs, self._array_max, pack=load.pack)
                 found += [submission(part, min(load.pack, len(part))) for part in chunks]
         return found, waiting
+
+    def note_end(self, job: Job, exit: Exit, took_us: int) -> None:
+        """A job that Batch had has ended: others may be packed by what is known of it."""
+        took_s = took_us / 1e6 if exit.kind is ExitKind.RETURNED else None
+        self.packing.ended(needs_of(job), took_s)
 
     async def sent(self, jobs: Sequence[Job]) -> list[Submission]:
         """What an earlier process has sent of `jobs`; whether Batch has it is to be found out.

@@ -197,22 +197,16 @@ async def _jobs(blobs: BlobStore, count: int) -> tuple[Boot, list[str]]:
 async def _talk(blobs: BlobStore, boot: Boot, names: list[str], talk: Talk, tail: Tail) -> None:
     """What the containers do: begin, print, and end in failure."""
     chance = random.Random(talk.seed)
-    until_s = time.monotonic() + talk.seconds
     async with asyncio.TaskGroup() as group:
         for name in names:
             first_s = chance.random() * talk.every_s
-            group.create_task(_talk_one(blobs, boot, name, first_s, until_s, talk.every_s, tail))
+            group.create_task(_talk_one(blobs, boot, name, first_s, talk, tail))
 
 
 async def _talk_one(
-    blobs: BlobStore,
-    boot: Boot,
-    name: str,
-    first_s: float,
-    until_s: float,
-    every_s: float,
-    tail: Tail,
+    blobs: BlobStore, boot: Boot, name: str, first_s: float, talk: Talk, tail: Tail
 ) -> None:
+    until_s = time.monotonic() + talk.seconds
     await asyncio.sleep(first_s)  # machines do not come up all at once
     words = Words(blobs, name, keys_of(boot.flow, boot.run_id, name, "place"), wall_clock_us)
     began_us, number = wall_clock_us(), 0
@@ -225,7 +219,7 @@ async def _talk_one(
             await words.take(JobOutput(name, "stdout", ((now_us, text),)))
             number += 1
             tail.written += 1
-            await asyncio.sleep(every_s)
+            await asyncio.sleep(talk.every_s)
         words.stop()
     report = Report(failure=Failure("task-failed", "as it was told to")).pack()
     await words.end(Ending("returned", 1, "", began_us, wall_clock_us(), report))
