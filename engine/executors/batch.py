@@ -151,7 +151,12 @@ class BatchExecutor:
 
     async def _submitting(self, group: asyncio.TaskGroup) -> None:
         while True:
-            await self._until_jobs_come()
+            # Or until those that wait for others have waited for long enough.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._submitter.packing.wait_s(_now_s())):
+                    await self._wake_submitter.wait()
+            await asyncio.sleep(self._config.gather_s)
+            self._wake_submitter.clear()
             queued, self._queue = self._queue, []
             jobs = [job for job in queued if job.name in self._fleet.flights]
             try:
@@ -164,14 +169,6 @@ class BatchExecutor:
                 continue
             for what in submissions:
                 group.create_task(self._send(what))
-
-    async def _until_jobs_come(self) -> None:
-        """Or until those that wait for others have waited for long enough."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._submitter.packing.wait_s(_now_s())):
-                await self._wake_submitter.wait()
-        await asyncio.sleep(self._config.gather_s)
-        self._wake_submitter.clear()
 
     async def _adopt(self, jobs: Sequence[Job]) -> None:
         """Take up what an earlier process left: what has ended, then what Batch still has."""
