@@ -372,7 +372,7 @@ def put(emulator: ServerAddress, name: str, plan: dict[str, object]) -> None:
 
 def run_of(said: Said) -> str:
     """The id of the run that a command began."""
-    return re.findall(r"[A-Za-z]\w*/([0-9A-HJKMNP-TV-Z]{16})\b", said.err)[-1]
+    return str(re.findall(r"[A-Za-z]\w*/([0-9A-HJKMNP-TV-Z]{16})\b", said.err)[-1])
 
 
 def sizes_of(emulator: ServerAddress, run_id: str) -> list[int]:
