@@ -25,7 +25,7 @@ from engine.executors.base import Job, JobEnded, JobUpdate
 from engine.executors.batch import BatchExecutor, BatchExecutorConfig
 from engine.executors.batch_client import BatchClient
 from engine.executors.batch_requests import Needs
-from engine.executors.batch_submit import NEEDS
+from engine.executors.batch_submit import NEEDS, Sent
 
 QUEUE = "no-op"
 
@@ -33,10 +33,10 @@ QUEUE = "no-op"
 class SilentPost:
     """Takes orders of 500 bytes each, hears nothing, and finds a result when a job has ended."""
 
-    async def send(self, parcel: str, jobs: Sequence[Job]) -> Mapping[str, str]:
+    async def send(self, parcel: str, jobs: Sequence[Job], pack: int) -> Mapping[str, str]:
         return {"AFLOWJOB_PARCEL": parcel}
 
-    async def sent(self, jobs: Sequence[Job]) -> Mapping[str, Sequence[str]]:
+    async def sent(self, jobs: Sequence[Job]) -> Mapping[str, Sent]:
         return {}
 
     async def collect(self) -> Sequence[JobUpdate]:

@@ -9,8 +9,9 @@ first session, in a thread.
 import asyncio
 import importlib
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import AsyncExitStack, contextmanager, suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -129,7 +130,10 @@ class AwsSession:
                 sdk = await asyncio.to_thread(importlib.import_module, "aioboto3")
                 with sdk_errors("read AWS settings"):  # from files, and with tables of its own
                     profile = self._config.s3_profile
-                    self._session = await asyncio.to_thread(sdk.Session, profile_name=profile)
+                    session = await asyncio.to_thread(sdk.Session, profile_name=profile)
+                parsers = session._session.get_component("response_parser_factory")
+                parsers.set_parser_defaults(timestamp_parser=_timestamp)
+                self._session = session
         return self._session
 
     async def _made_http(self, location: Location) -> "aiohttp.ClientSession":
@@ -172,6 +176,16 @@ class AwsSession:
                 proxies=proxies if settings.s3_proxy else None,
             ),
         }
+
+
+def _timestamp(value: Any) -> datetime:  # Any: a text or a number
+    """Read a time as the SDK does, whose way takes 36 us for each key of a list in S3, not 0.6."""
+    if isinstance(value, str) and value.endswith("Z"):
+        with suppress(ValueError):
+            return datetime.fromisoformat(value)
+    from botocore.utils import parse_timestamp  # noqa: PLC0415  # see the module's head
+
+    return cast("datetime", parse_timestamp(value))
 
 
 def _load_tables(session: Any, service: str) -> None:  # Any: as above

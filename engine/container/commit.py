@@ -6,8 +6,9 @@ committed. So a job that ran twice, or whose word was lost, is one task all the 
 
 import asyncio
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
-from engine.errors import Failure, TaskFailedError
+from engine.errors import BlobNotFoundError, Failure, TaskFailedError
 from engine.groups import unwrapped
 from engine.stores.artifact_store import manifest_key
 from engine.stores.artifacts import PACKED, read_entry, unpack_entry
@@ -41,6 +42,16 @@ class Commits:
         self._spec = spec
         self._uploads = Uploads(blobs, directory)
 
+    async def committed(self) -> Report | None:
+        """What an earlier start of the same container has committed, if it has.
+
+        Raises:
+            StoreError: the store does not answer.
+        """
+        with suppress(BlobNotFoundError):
+            return await self._as_report(await self._blobs.get(self._key))
+        return None
+
     async def commit(self, report: Report) -> Report:
         """Make a report durable and say what came of it: the manifest that is committed, or a
         failure.
@@ -58,6 +69,9 @@ class Commits:
             manifest = await self._blobs.get(self._key)
             if problem := self._objection(manifest):
                 return Report(failure=Failure(TaskFailedError.code, problem))
+        return await self._as_report(manifest)
+
+    async def _as_report(self, manifest: bytes) -> Report:
         if len(manifest) <= CHANNEL_MAX_BYTES // 2:
             return Report(manifest=manifest)
         digest = digest_of((manifest,))

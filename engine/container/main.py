@@ -1,9 +1,11 @@
-"""One task in a container, as if it ran on the driver's machine: the same worker, supervised by the
-same executor, over a cache of its own.
+"""The tasks of a container, as if they ran on the driver's machine: the same worker, supervised by
+the same executor, over a cache of its own. There is one task, or several one after the other, each
+with an end of its own.
 
 Exit codes: 0 the task succeeded; 1 it failed and has said why; 143 it was told to end by SIGTERM;
 otherwise that of the process, 128 and the signal's number, 124 at its deadline, or one of
-EngineError's when aflow itself could not go on, which then says so on stderr.
+EngineError's when aflow itself could not go on, which then says so on stderr. Of several tasks: 0
+all succeeded, 143, or 1.
 """
 
 import asyncio
@@ -12,7 +14,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,7 +27,7 @@ from engine.container.orders import Assignment, fetch_code, fetch_orders
 from engine.container.words import Words, keys_of
 from engine.datastores import open_blobs
 from engine.errors import EXIT_BUG, EXIT_RUN_FAILED, EXIT_TIMEOUT, EngineError
-from engine.executors.base import Exit, ExitKind, Job, JobEnded, JobOutput, JobStarted
+from engine.executors.base import Exit, ExitKind, Job, JobEnded, JobUpdate
 from engine.executors.local import LocalExecutor, LocalExecutorConfig, wall_clock_us
 from engine.executors.zygote import Zygote, spawn_zygote
 from engine.groups import unwrapped
@@ -44,7 +46,7 @@ after 30 s; what the task printed has to be in the store by then (FAULTS R-14: 2
 
 
 def main() -> NoReturn:
-    """Run the task that this container was started for, and exit."""
+    """Run the tasks that this container was started for, and exit."""
     began = time.monotonic()
     try:
         variables = configuration.job_variables()
@@ -65,8 +67,8 @@ async def _run(variables: Mapping[str, str]) -> int:
     blobs = open_blobs(config)
     folder = Path(tempfile.mkdtemp(prefix="aflow-task-"))
     try:
-        boot, order = await fetch_orders(blobs, assignment)
-        return await _Supervisor(blobs, folder, boot, order, assignment).run()
+        boot, orders = await fetch_orders(blobs, assignment)
+        return await _Supervisor(blobs, folder, boot, assignment).run(orders)
     finally:
         await blobs.aclose()
         await asyncio.to_thread(_remove, folder)
@@ -79,102 +81,112 @@ def _remove(folder: Path) -> None:
 
 
 class _Supervisor:
-    def __init__(
-        self,
-        blobs: BlobStore,
-        folder: Path,
-        boot: Boot,
-        order: Order,
-        assignment: Assignment,
-    ) -> None:
-        self._blobs = blobs
-        self._folder = folder
-        self._boot = boot
-        self._order = order
-        self._spec = TaskSpec.unpack(order.spec)
-        node = assignment.node
-        if node is not None:
-            self._spec = replace(self._spec, main_ip=node.main_ip)
-        self._gang = GangNode(blobs, boot, node) if node else None
-        key_of = keys_of(boot.flow, boot.run_id, order.name, assignment.place)
-        self._words = Words(blobs, order.name, key_of, wall_clock_us)
-        self._is_terminated = False
+    """Runs the tasks of a container, one after the other, by one fork server."""
 
-    async def run(self) -> int:
-        """Run the task to its end and return the exit code of the container."""
-        layout = create_layout(self._folder / "store")
-        directory = layout.blob_directory()
-        downloads = Downloads(self._blobs, directory)
-        code = self._folder / "code"
-        await fetch_code(self._boot, downloads, directory, code)
-        async with broker(downloads.fetch) as socket:
+    def __init__(self, blobs: BlobStore, folder: Path, boot: Boot, assignment: Assignment) -> None:
+        self._blobs = blobs
+        self._boot = boot
+        self._assignment = assignment
+        node = assignment.node
+        self._gang = GangNode(blobs, boot, node) if node else None
+        self._code = folder / "code"
+        self._layout = create_layout(folder / "store")
+        self._directory = self._layout.blob_directory()
+        self._downloads = Downloads(blobs, self._directory)
+        self._is_terminated = False
+        self._running = ""  # the job's name
+
+    async def run(self, orders: Sequence[Order]) -> int:
+        """Run the tasks to their ends and return the exit code of the container."""
+        await fetch_code(self._boot, self._downloads, self._directory, self._code)
+        loop = asyncio.get_running_loop()
+        codes: list[int] = []
+        async with broker(self._downloads.fetch) as socket:
             executor = LocalExecutor(
-                _zygote(self._boot, code), LocalExecutorConfig(kill_grace_s=TERMINATE_GRACE_S)
+                _zygote(self._boot, self._code), LocalExecutorConfig(kill_grace_s=TERMINATE_GRACE_S)
             )
             try:
-                ended = await self._watch(executor, str(layout.root), socket)
+                with unwrapped():
+                    async with asyncio.TaskGroup() as group:
+                        loop.add_signal_handler(signal.SIGTERM, self._terminate, executor, group)
+                        updates = executor.updates()
+                        for order in orders:
+                            if self._is_terminated:
+                                break
+                            codes.append(await self._run_one(order, executor, updates, socket))
             finally:
+                # What is done is committed and told yet, in the half minute that Batch gives.
+                loop.remove_signal_handler(signal.SIGTERM)
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
                 await executor.aclose()
-        key = self._gang.commit_key if self._gang else None
-        code_of_end = await self._finish(ended, Commits(self._blobs, directory, self._spec, key))
+        code = self._code_of(codes, len(orders))
         if self._gang is not None:
-            await self._gang.leave(is_well=code_of_end == 0)
-        return code_of_end
+            await self._gang.leave(is_well=code == 0 and not self._is_terminated)
+        return code
 
-    async def _watch(self, executor: LocalExecutor, root: str, socket: str) -> JobEnded:
-        order = self._order
-        spec = replace(self._spec, datastore=root, broker=socket)
-        loop = asyncio.get_running_loop()
-        with unwrapped():
-            async with asyncio.TaskGroup() as group:
-                saying = group.create_task(self._words.run(), name="words")
-                loop.add_signal_handler(signal.SIGTERM, self._terminate, executor, group)
-                try:
-                    await executor.submit([Job(order.name, spec.pack(), order.deadline_s)])
-                    return await self._until_ended(executor)
-                finally:
-                    saying.cancel()
-                    loop.remove_signal_handler(signal.SIGTERM)
-                    # What is done is committed and told yet, in the half minute that Batch gives.
-                    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise AssertionError  # the group raises or the block returns
+    def _code_of(self, codes: Sequence[int], count: int) -> int:
+        """The exit code of the container, by those of its tasks, of which there are `count`."""
+        if count == 1 and codes:
+            return codes[0]
+        return EXIT_TERMINATED if self._is_terminated else EXIT_RUN_FAILED if any(codes) else 0
 
-    async def _until_ended(self, executor: LocalExecutor) -> JobEnded:
-        async for updates in executor.updates():
-            for update in updates:
-                if isinstance(update, JobEnded):
-                    return update
-                if isinstance(update, JobStarted | JobOutput):
-                    await self._words.take(update)
-        raise AssertionError  # an executor ends every job before its updates
-
-    def _terminate(self, executor: LocalExecutor, group: asyncio.TaskGroup) -> None:
-        if not self._is_terminated:
-            self._is_terminated = True
-            reason = "the container got SIGTERM"
-            group.create_task(executor.cancel([self._order.name], reason=reason))
-
-    async def _finish(self, ended: JobEnded, commits: Commits) -> int:
-        """Commit, say the last word, and return the exit code."""
+    async def _run_one(
+        self,
+        order: Order,
+        executor: LocalExecutor,
+        updates: AsyncIterator[Sequence[JobUpdate]],
+        socket: str,
+    ) -> int:
+        """Run one task, commit it, say its last word, and return its exit code."""
+        key_of = keys_of(self._boot.flow, self._boot.run_id, order.name, self._assignment.place)
+        words = Words(self._blobs, order.name, key_of, wall_clock_us)
+        spec = TaskSpec.unpack(order.spec)
+        key = self._gang.commit_key if self._gang else None
+        commits = Commits(self._blobs, self._directory, spec, key)
+        if self._assignment.is_repeated and (report := await commits.committed()):
+            now_us = wall_clock_us()
+            return await _end(words, Exit(ExitKind.RETURNED), (now_us, now_us), report)
+        spec = replace(spec, datastore=str(self._layout.root), broker=socket)
+        if (node := self._assignment.node) is not None:
+            spec = replace(spec, main_ip=node.main_ip)
+        self._running = order.name
+        async with asyncio.TaskGroup() as group:
+            group.create_task(words.run(), name="words")
+            await executor.submit([Job(order.name, spec.pack(), order.deadline_s)])
+            ended = await _until_ended(updates, words)
+            words.stop()
+        self._running = ""
         if ended.exit.kind is ExitKind.CANCELLED and self._is_terminated:
             # Why is known to who sent the signal, so what it means is not for us to say.
-            await self._words.flush()
+            await words.flush()
             return EXIT_TERMINATED
         report = Report.unpack(ended.outcome) if ended.outcome is not None else None
         if report is not None:
             report = await commits.commit(report)
-        ending = Ending(
-            kind=str(ended.exit.kind),
-            code=ended.exit.code,
-            detail=ended.exit.detail,
-            started_us=ended.started_us,
-            ended_us=ended.ended_us,
-            report=report.pack() if report else None,
-        )
-        await self._words.end(ending)
-        if report is not None:
-            return EXIT_RUN_FAILED if report.failure else 0
-        return _exit_code(ended.exit)
+        return await _end(words, ended.exit, (ended.started_us, ended.ended_us), report)
+
+    def _terminate(self, executor: LocalExecutor, group: asyncio.TaskGroup) -> None:
+        if not self._is_terminated:
+            self._is_terminated = True
+            names = [self._running] if self._running else []
+            group.create_task(executor.cancel(names, reason="the container got SIGTERM"))
+
+
+async def _until_ended(updates: AsyncIterator[Sequence[JobUpdate]], words: Words) -> JobEnded:
+    async for batch in updates:
+        for update in batch:
+            if isinstance(update, JobEnded):
+                return update
+            await words.take(update)
+    raise AssertionError  # an executor ends every job before its updates
+
+
+async def _end(words: Words, exit: Exit, times_us: tuple[int, int], report: Report | None) -> int:
+    packed = report.pack() if report else None
+    await words.end(Ending(str(exit.kind), exit.code, exit.detail, *times_us, packed))
+    if report is not None:
+        return EXIT_RUN_FAILED if report.failure else 0
+    return _exit_code(exit)
 
 
 def _zygote(boot: Boot, code: Path) -> Zygote:

@@ -1,5 +1,6 @@
 """What a container was started to do: its variables, parcel and code, fetched and checked."""
 
+import asyncio
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from msgspec import Struct
 
 from engine.container.gang import Node
 from engine.errors import StoreError, UsageError
+from engine.groups import unwrapped
 from engine.package.bundle import Bundle
 from engine.stores.artifacts import load_entry, unpack_entry
 from engine.stores.base import BlobStore
@@ -21,15 +23,17 @@ _FIRST_BYTES = 64 << 10
 
 
 class Assignment(Struct, frozen=True):
-    """Which job of which parcel this container is; `place` tells it from others of that job.
+    """Which container of which parcel this is; `place` tells it from others of the same jobs.
 
-    `node` is its place in a multi-node job, if it is of one.
+    `node` is its place in a multi-node job, if it is of one. `is_repeated` if Batch has started it
+    before, and took its machine away.
     """
 
     parcel: str
     index: int
     place: str
     node: Node | None = None
+    is_repeated: bool = False
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> "Assignment":
@@ -50,11 +54,11 @@ class Assignment(Struct, frozen=True):
         attempt = variables.get("AWS_BATCH_JOB_ATTEMPT", "1")
         node = Node.read(variables)
         index = node.index if node else int(variables.get("AWS_BATCH_JOB_ARRAY_INDEX", "0"))
-        return cls(parcel, index, f"{job}:{index}:{attempt}", node)
+        return cls(parcel, index, f"{job}:{index}:{attempt}", node, attempt != "1")
 
 
-async def fetch_orders(blobs: BlobStore, assignment: Assignment) -> tuple[Boot, Order]:
-    """Read what all jobs of the parcel have in common, and the order of this one.
+async def fetch_orders(blobs: BlobStore, assignment: Assignment) -> tuple[Boot, list[Order]]:
+    """Read what all jobs of the parcel have in common, and the orders of this container.
 
     Raises:
         StoreError: the parcel is not there, or damaged, or too short.
@@ -72,9 +76,17 @@ async def fetch_orders(blobs: BlobStore, assignment: Assignment) -> tuple[Boot, 
         return await read(table.item(await read(table.offsets)))
 
     try:
-        return Boot.unpack(await item(0)), Order.unpack(await item(1 + assignment.index))
+        boot = Boot.unpack(await item(0))
+        first_order = assignment.index * boot.pack
+        mine = range(first_order, len(boot.names))[: boot.pack]
+        with unwrapped():
+            async with asyncio.TaskGroup() as group:
+                reading = [group.create_task(item(1 + index)) for index in mine]
+        if not reading:
+            raise IndexError
+        return boot, [Order.unpack(task.result()) for task in reading]
     except IndexError as error:
-        raise StoreError(f"parcel {key} has no order {assignment.index}") from error
+        raise StoreError(f"parcel {key} has no orders for container {assignment.index}") from error
 
 
 async def fetch_code(boot: Boot, downloads: Downloads, directory: BlobDirectory, to: Path) -> None:

@@ -7,6 +7,7 @@ all the same, so that the driver sees that the container lives.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from engine.executors.base import JobOutput, JobStarted
 from engine.stores.base import BlobStore
@@ -42,6 +43,7 @@ class Words:
         self._size_bytes = 0
         self._pid: int | None = None
         self._putting = asyncio.Lock()
+        self._stopped = asyncio.Event()
 
     async def take(self, update: JobStarted | JobOutput) -> None:
         """Note what happened; waits for the store if much has gathered."""
@@ -54,14 +56,23 @@ class Words:
             await self.flush()
 
     async def run(self) -> None:
-        """Say what has gathered, again and again, until cancelled."""
+        """Say what has gathered, again and again, until `stop`."""
         quiet_s = 0.0
-        while True:
-            await asyncio.sleep(WORD_EVERY_S)
+        while not await self._is_stopped_within(WORD_EVERY_S):
             quiet_s += WORD_EVERY_S
             if self._lines or self._pid is not None or quiet_s >= ALIVE_EVERY_S:
                 await self.flush()
                 quiet_s = 0.0
+
+    def stop(self) -> None:
+        """Have `run` end. It is not to be cancelled: what it is about to put would be lost."""
+        self._stopped.set()
+
+    async def _is_stopped_within(self, wait_s: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._stopped.wait()
+        return self._stopped.is_set()
 
     async def flush(self) -> None:
         """Say what has gathered.

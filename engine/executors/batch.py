@@ -25,10 +25,10 @@ from engine.executors.base import (
     JobUpdate,
 )
 from engine.executors.batch_client import BatchClient
-from engine.executors.batch_fleet import Fleet, Flight, Unit
+from engine.executors.batch_fleet import Fleet, Flight, Unit, ids_to_end
 from engine.executors.batch_requests import Submission
 from engine.executors.batch_states import Seen
-from engine.executors.batch_submit import Accepted, Post, Submitter
+from engine.executors.batch_submit import Accepted, Post, Submitter, submission
 from engine.executors.updates import Updates
 
 _CLOSE_S = 30.0
@@ -151,7 +151,10 @@ class BatchExecutor:
 
     async def _submitting(self, group: asyncio.TaskGroup) -> None:
         while True:
-            await self._wake_submitter.wait()
+            # Or until those that wait for others have waited for long enough.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._submitter.packing.wait_s(_now_s())):
+                    await self._wake_submitter.wait()
             await asyncio.sleep(self._config.gather_s)
             self._wake_submitter.clear()
             queued, self._queue = self._queue, []
@@ -160,12 +163,13 @@ class BatchExecutor:
                 # A gang is begun anew as a whole: of an earlier one, parts may have ended.
                 await self._adopt([job for job in jobs if job.gang is None])
                 left = [job for job in jobs if self._is_untaken(job.name)]
-                submissions = self._submitter.submissions(left)
+                submissions, waiting = self._submitter.submissions(left, _now_s())
+                self._queue += waiting
             except EngineError as error:
                 self._fail((job.name for job in jobs if self._is_untaken(job.name)), error)
                 continue
-            for submission in submissions:
-                group.create_task(self._send(submission))
+            for what in submissions:
+                group.create_task(self._send(what))
 
     async def _adopt(self, jobs: Sequence[Job]) -> None:
         """Take up what an earlier process left: what has ended, then what Batch still has."""
@@ -189,22 +193,21 @@ class BatchExecutor:
         jobs = [flights[name].job for name in what.names if name in flights]
         if not jobs:
             return  # all were cancelled meanwhile
+        if len(jobs) < len(what.names) and not what.is_gang:
+            what = submission(jobs, min(what.pack, len(jobs)))
         try:
-            if len(jobs) < what.size:
-                [what] = self._submitter.submissions(jobs)
             accepted = await self._submitter.submit(what, jobs)
         except EngineError as error:
             self._fail(what.names, error)
             return
         unit = self._accept(accepted)
         # Those that were cancelled while Batch took them have ended here; now they end there.
-        for index in set(range(what.size)) - unit.live:
-            job = unit.job_id if what.is_gang else what.id_of(unit.job_id, index)
+        for job_id in unit.idle():
             with suppress(EngineError):
-                await self._client.terminate(job, "cancelled before it began")
+                await self._client.terminate(job_id, "cancelled before it began")
 
     def _accept(self, accepted: Accepted, *, is_adopted: bool = False) -> Unit:
-        now_s = asyncio.get_running_loop().time()
+        now_s = _now_s()
         what, job_id = accepted.submission, accepted.job_id
         unit = self._fleet.accept(what, job_id, now_s, is_adopted=is_adopted)
         self._wake_asker.set()
@@ -212,17 +215,10 @@ class BatchExecutor:
 
     async def _terminate(self, flights: Sequence[Flight], reason: str) -> None:
         """Have jobs ended by Batch, whole arrays by one call. When it agrees, they have ended."""
-        by_unit: dict[int, list[Flight]] = {}
+        for job_id in ids_to_end(flights):
+            await self._client.terminate(job_id, reason)
         for flight in flights:
-            by_unit.setdefault(id(flight.unit), []).append(flight)
-        for members in by_unit.values():
-            unit = members[0].unit
-            is_whole = unit is not None and unit.is_whole(len(members))
-            ids = [unit.job_id] if unit and is_whole else [f.job_id for f in members if f.job_id]
-            for job_id in ids:
-                await self._client.terminate(job_id, reason)
-            for flight in members:
-                self._end(flight.job.name, Exit(ExitKind.CANCELLED, detail=reason))
+            self._end(flight.job.name, Exit(ExitKind.CANCELLED, detail=reason))
 
     # -- what is heard ---------------------------------------------------------------------------
 
@@ -284,7 +280,7 @@ class BatchExecutor:
 
     async def _ask(self) -> tuple[bool, int]:
         """Ask Batch once for all that has to be asked; settle what has ended."""
-        now_s = asyncio.get_running_loop().time()
+        now_s = _now_s()
         pages = batch_requests.describe_pages(self._fleet.to_ask())
         has_changed = False
         for page in pages:
@@ -360,11 +356,19 @@ class BatchExecutor:
         if outcome is not None and flight.started_us is None:
             self._updates.tell(JobStarted(name, started_us))
         self._updates.tell(JobEnded(name, exit, min(started_us, ended_us), ended_us, outcome))
+        if flight.unit is not None:
+            self._submitter.note_end(flight.job, exit, ended_us - started_us)
+            if self._queue:  # it waits for others, of which this may have been the last
+                self._wake_submitter.set()
 
     def _fail(self, names: Iterable[str], error: EngineError) -> None:
         failure = Failure.from_error(error)
         for name in names:
             self._end(name, Exit(ExitKind.LOST, detail=error.message, failure=failure))
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 class _Patience:
@@ -379,7 +383,7 @@ class _Patience:
 
     def bear(self, error: EngineError) -> None:
         """Raise `error` if it has gone on for too long, or cannot pass."""
-        now_s = asyncio.get_running_loop().time()
+        now_s = _now_s()
         self._since_s = now_s if self._since_s is None else self._since_s
         if now_s - self._since_s >= self._most_s:
             raise error

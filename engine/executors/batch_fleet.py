@@ -5,7 +5,7 @@ job is asked about as one; its children only when it says that more of them have
 known to have.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 
 from msgspec import Struct, field
 
@@ -35,9 +35,36 @@ class Unit(Struct, eq=False):
     misses: int = 0
     looked: int = 0  # how many ends the parent told of when its children were last asked for
 
-    def is_whole(self, count: int) -> bool:
-        """Whether so many of its jobs are all that live; of a gang, any is."""
-        return self.submission.is_gang or count >= len(self.live)
+    @property
+    def containers(self) -> list[int]:
+        """The indices of those with jobs that have not ended."""
+        return sorted({index // self.submission.pack for index in self.live})
+
+    def id_of(self, container: int) -> str:
+        """Its id with Batch."""
+        return self.submission.id_of(self.job_id, container)
+
+    def live_in(self, container: int) -> list[int]:
+        """The indices of the jobs of a container that have not ended."""
+        first = container * self.submission.pack
+        return [i for i in range(first, first + self.submission.pack) if i in self.live]
+
+    def to_end(self, going: set[int]) -> list[str]:
+        """The ids to terminate for these jobs to end: none of a container that has others yet.
+
+        A gang ends as a whole, whichever of its jobs is to end.
+        """
+        if self.submission.is_gang or going >= self.live:
+            return [self.job_id]
+        theirs = sorted({index // self.submission.pack for index in going})
+        return [self.id_of(c) for c in theirs if going.issuperset(self.live_in(c))]
+
+    def idle(self) -> list[str]:
+        """The ids to terminate for no job of theirs is left; a gang's own if one of its is not."""
+        idle = sorted(set(range(self.submission.size)).difference(self.containers))
+        if self.submission.is_gang:
+            return [self.job_id] if idle else []
+        return [self.id_of(container) for container in idle]
 
 
 class Flight(Struct, eq=False):
@@ -52,10 +79,9 @@ class Flight(Struct, eq=False):
 
     @property
     def job_id(self) -> str | None:
-        """The id of this one job with Batch."""
-        if self.unit is None:
-            return None
-        return self.unit.submission.id_of(self.unit.job_id, self.index)
+        """The id of its container with Batch."""
+        unit = self.unit
+        return None if unit is None else unit.id_of(self.index // unit.submission.pack)
 
 
 class Findings(Struct):
@@ -111,13 +137,13 @@ class Fleet:
         for unit in self._units.values():
             if unit.submission.is_gang:
                 # The job as a whole runs on when one node has died: each is asked for.
-                ids += [unit.submission.id_of(unit.job_id, index) for index in sorted(unit.live)]
+                ids += [unit.id_of(container) for container in unit.containers]
                 continue
             if not unit.is_array:
                 ids.append(unit.job_id)
                 continue
             if self._has_unknown_states(unit):
-                ids += [f"{unit.job_id}:{index}" for index in sorted(unit.live)]
+                ids += [unit.id_of(container) for container in unit.containers]
                 unit.looked = unit.seen.children_ended if unit.seen else 0
             if unit.seen is None or not unit.seen.is_ended:
                 ids.append(unit.job_id)
@@ -131,7 +157,7 @@ class Fleet:
             return False
         if unit.seen.is_ended:
             return True
-        known = unit.submission.size - len(unit.live)
+        known = unit.submission.size - len(unit.containers)
         return unit.seen.children_ended > max(known, unit.looked)
 
     def observe(self, answers: Iterable[Seen]) -> Findings:
@@ -147,7 +173,8 @@ class Fleet:
             if unit.is_array and not index:
                 self._observe_array(unit, news, found)
             else:
-                self._observe_job(unit, int(index or 0), news, found)
+                for each in unit.live_in(int(index or 0)):
+                    self._observe_job(unit, each, news, found)
         return found
 
     def _observe_array(self, unit: Unit, news: Seen, found: Findings) -> None:
@@ -157,8 +184,6 @@ class Fleet:
         found.has_changed |= unit.seen != known
 
     def _observe_job(self, unit: Unit, index: int, news: Seen, found: Findings) -> None:
-        if index not in unit.live:
-            return
         name = unit.submission.names[index]
         flight = self.flights[name]
         known = flight.seen
@@ -169,23 +194,26 @@ class Fleet:
         found.has_changed = True
         if flight.seen.is_ended:
             found.ended.append(name)
+        elif unit.submission.pack > 1:
+            return  # one of the jobs of the container runs: it says itself which
         elif flight.seen.started_us is not None and flight.started_us is None:
             found.running.append((name, flight.seen.started_us))
 
     def miss(self, asked: Collection[str], answers: Iterable[Seen], now_s: float) -> list[str]:
         """Note which jobs Batch did not describe; return those that it must have forgotten."""
-        missing = set(asked) - {seen.job_id for seen in answers}
+        answered = {seen.job_id for seen in answers}
         gone: list[str] = []
-        for job_id in missing:
+        # In the order asked: the first node of a gang counts for all of it.
+        for job_id in (each for each in asked if each not in answered):
             parent, index = _split(job_id)
             unit = self._units.get(parent)
             if unit is None:
                 continue
-            if not index or index == str(min(unit.live)):
+            if not index or index == str(unit.containers[0]):
                 unit.misses += 1
             if unit.misses >= MISSES and now_s - unit.accepted_s >= MISSING_S:
-                indices: Sequence[int] = [int(index)] if index else sorted(unit.live)
-                gone += [unit.submission.names[i] for i in indices if i in unit.live]
+                indices = unit.live_in(int(index)) if index else sorted(unit.live)
+                gone += [unit.submission.names[i] for i in indices]
         return gone
 
 
@@ -193,3 +221,12 @@ def _split(job_id: str) -> tuple[str, str]:
     """The id of what was submitted, and the index of its child or node, if it is one."""
     parent, _, index = job_id.replace("#", ":").partition(":")
     return parent, index
+
+
+def ids_to_end(flights: Iterable[Flight]) -> list[str]:
+    """The ids to terminate for these jobs to end: of a whole array its own."""
+    going: dict[str, tuple[Unit, set[int]]] = {}
+    for flight in flights:
+        if (unit := flight.unit) is not None:
+            going.setdefault(unit.job_id, (unit, set()))[1].add(flight.index)
+    return [job_id for unit, indices in going.values() for job_id in unit.to_end(indices)]

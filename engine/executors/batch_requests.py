@@ -20,6 +20,9 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 _HASH_CHARS = 12
 _SPOT_RECLAIMED = "Host EC2*"
 
+AUTO_PACK = 0
+"""For `Needs.pack`: by how long jobs take."""
+
 T = TypeVar("T")
 
 Body = dict[str, Any]
@@ -32,7 +35,8 @@ class Needs(Struct, frozen=True):
     `memory_mib`, `shared_memory_mib`, `max_swap_mib`, `tmpfs_mib` are MiB, `ephemeral_gib` GiB;
     `cpu` may be a fraction. `platform` is EC2, SPOT, FARGATE or FARGATE_SPOT, as the queue's
     machines are. `reclaims` says how many times Batch starts a job again whose machine was taken
-    away, which costs no retry of the user's.
+    away, which costs no retry of the user's. Jobs of one `group` are run `pack` to a container, or
+    as many as their durations suggest (AUTO_PACK).
     """
 
     queue: str
@@ -59,6 +63,8 @@ class Needs(Struct, frozen=True):
     tags: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
     reclaims: int = 4
+    pack: int = 1
+    group: str = ""
 
     @property
     def is_fargate(self) -> bool:
@@ -85,22 +91,26 @@ def parcel_name(names: Sequence[str]) -> str:
     return safe_job_name(f"{names[0]}-x{len(names)}-{digest}")
 
 
-def array_chunks(items: Sequence[T], size: int = limits.ARRAY_MAX) -> list[Sequence[T]]:
+def array_chunks(
+    items: Sequence[T], size: int = limits.ARRAY_MAX, *, pack: int = 1
+) -> list[Sequence[T]]:
     """Split what is ready together into as few submissions as Batch allows.
 
     Args:
         items: shape (n,).
-        size: the most in one array job, 1 (no arrays) to 10,000.
+        size: the most containers in one array job, 1 (no arrays) to 10,000.
+        pack: how many items share a container.
 
     Returns:
-        ceil(n / size) chunks, none empty, in order; the last may hold a single job.
+        ceil(n / size / pack) chunks, none empty, in order; the last may hold a single job.
 
     Raises:
         ValueError: `size` is out of range.
     """
     if not 1 <= size <= limits.ARRAY_MAX:
         raise ValueError(f"size must be 1 to {limits.ARRAY_MAX}, not {size}")
-    return [items[i : i + size] for i in range(0, len(items), size)]
+    many = size * pack
+    return [items[i : i + many] for i in range(0, len(items), many)]
 
 
 def describe_pages(job_ids: Sequence[str]) -> list[Sequence[str]]:
@@ -234,7 +244,8 @@ def _volumes(needs: Needs) -> Body:
 
 
 class Submission(Struct, frozen=True):
-    """Jobs that are submitted together: one, or an array of them, or the nodes of a gang.
+    """Jobs that are submitted together: in one container, or an array of them, `pack` in each; or
+    the nodes of a gang, with a container for each job.
 
     A name is "" where a job of an earlier process is none of ours any more.
     `timeout_s` is the longest that a container of them may live, if there is a limit.
@@ -244,20 +255,22 @@ class Submission(Struct, frozen=True):
     names: Sequence[str]
     needs: Needs
     timeout_s: float | None = None
+    pack: int = 1
     is_gang: bool = False
 
     @property
     def size(self) -> int:
-        return len(self.names)
+        """How many containers."""
+        return -(-len(self.names) // self.pack)
 
-    def id_of(self, job_id: str, index: int) -> str:
-        """The id of one of its jobs, when Batch has taken it as `job_id`.
+    def id_of(self, job_id: str, container: int) -> str:
+        """The id of one of its containers, when Batch has taken it as `job_id`.
 
         Source: API Reference, DescribeJobs: children of arrays, nodes of multi-node jobs.
         """
         if self.is_gang:
-            return f"{job_id}#{index}"
-        return job_id if self.size == 1 else f"{job_id}:{index}"
+            return f"{job_id}#{container}"
+        return job_id if self.size == 1 else f"{job_id}:{container}"
 
 
 def submit_body(submission: Submission, definition_name: str, variables: Mapping[str, str]) -> Body:

@@ -14,9 +14,10 @@ from msgspec.structs import replace
 
 from engine.errors import ExecutorError
 from engine.executors import batch_requests
-from engine.executors.base import Job, JobUpdate
+from engine.executors.base import Exit, ExitKind, Job, JobUpdate
 from engine.executors.batch_client import BatchClient
 from engine.executors.batch_errors import SubmitUnclearError
+from engine.executors.batch_packing import Packing
 from engine.executors.batch_requests import Body, Needs, Submission
 from engine.executors.batch_states import FAILED
 
@@ -28,18 +29,23 @@ _LOOK_AGAIN_S = 1.0
 _TIMEOUT_MARGIN_S = 300.0  # what a container may take before and after its task
 
 
+class Sent(Struct, frozen=True):
+    """A parcel's jobs in their order, `pack` to a container; "" for one that is none of ours."""
+
+    names: Sequence[str]
+    pack: int = 1
+
+
 class Post(Protocol):
     """Where jobs get their orders, and leave word. Given by who knows stores."""
 
-    async def send(self, parcel: str, jobs: Sequence[Job]) -> Mapping[str, str]:
-        """Make the orders of `jobs` durable; return the variables that lead containers to them."""
+    async def send(self, parcel: str, jobs: Sequence[Job], pack: int) -> Mapping[str, str]:
+        """Make the orders of `jobs` durable, so many for a container; return the variables that
+        lead containers to them."""
         ...
 
-    async def sent(self, jobs: Sequence[Job]) -> Mapping[str, Sequence[str]]:
-        """The parcels that an earlier process has sent with orders equal to those of `jobs`.
-
-        Of each the names of its jobs in their order; "" for one that is none of `jobs`.
-        """
+    async def sent(self, jobs: Sequence[Job]) -> Mapping[str, Sent]:
+        """The parcels that an earlier process has sent with orders equal to those of `jobs`."""
         ...
 
     async def collect(self) -> Sequence[JobUpdate]:
@@ -59,8 +65,9 @@ class Accepted(Struct, frozen=True):
     is_unclear: bool = False
 
     def id_of(self, index: int) -> str:
-        """The id of one of its jobs."""
-        return self.submission.id_of(self.job_id, index)
+        """The id of the container of one of its jobs."""
+        what = self.submission
+        return what.id_of(self.job_id, index // what.pack)
 
 
 class Submitter:
@@ -83,13 +90,17 @@ class Submitter:
         self._defining: dict[str, asyncio.Lock] = {}
         self._defined: set[str] = set()
         self._unclear: list[Accepted] = []
+        self.packing = Packing()
 
-    def submissions(self, jobs: Sequence[Job]) -> list[Submission]:
+    def submissions(self, jobs: Sequence[Job], now_s: float) -> tuple[list[Submission], list[Job]]:
         """Group jobs that are equal but for their orders, in arrays as large as may be; the jobs
-        of a gang are one submission.
+        of a gang are one submission, and wait for no others.
+
+        Returns:
+            what is to be submitted now, and the jobs that wait for others; see `packing`.
 
         Raises:
-            ExecutorError: jobs of a gang are missing, or one does not say what it needs.
+            ExecutorError: a job does not say what it needs.
         """
         groups: dict[tuple[bytes, float | None], list[Job]] = {}
         gangs: dict[str, list[Job]] = {}
@@ -99,20 +110,21 @@ class Submitter:
                 continue
             key = msgspec.json.encode(needs_of(job)), job.deadline_s
             groups.setdefault(key, []).append(job)
-        if any(len(gang) < gang[0].gang.size for gang in gangs.values() if gang[0].gang):
-            raise ExecutorError("a part of a gang was cancelled before it began")
-        arrays = [
-            self._submission(part)
-            for alike in groups.values()
-            for part in batch_requests.array_chunks(alike, self._array_max)
-        ]
-        return arrays + [replace(self._submission(g), is_gang=True) for g in gangs.values()]
+        found = [replace(submission(gang, 1), is_gang=True) for gang in gangs.values()]
+        waiting: list[Job] = []
+        self.packing.begin({needs_of(alike[0]).group for alike in groups.values()})
+        for alike in groups.values():
+            loads, rest = self.packing.loads(needs_of(alike[0]), alike, now_s)
+            waiting += rest
+            for load in loads:
+                chunks = batch_requests.array_chunks(load.jobs, self._array_max, pack=load.pack)
+                found += [submission(part, min(load.pack, len(part))) for part in chunks]
+        return found, waiting
 
-    def _submission(self, jobs: Sequence[Job]) -> Submission:
-        names, limit_s = [job.name for job in jobs], jobs[0].deadline_s
-        timeout_s = None if limit_s is None else limit_s + _TIMEOUT_MARGIN_S
-        parcel = batch_requests.parcel_name(names)
-        return Submission(parcel, names, needs_of(jobs[0]), timeout_s)
+    def note_end(self, job: Job, exit: Exit, took_us: int) -> None:
+        """A job that Batch had has ended: others may be packed by what is known of it."""
+        took_s = took_us / 1e6 if exit.kind is ExitKind.RETURNED else None
+        self.packing.ended(needs_of(job), took_s)
 
     async def sent(self, jobs: Sequence[Job]) -> list[Submission]:
         """What an earlier process has sent of `jobs`; whether Batch has it is to be found out.
@@ -123,8 +135,10 @@ class Submitter:
         by_name = {job.name: job for job in jobs}
         found = await self._post.sent(jobs)
         return [
-            Submission(parcel, names, needs_of(next(by_name[n] for n in names if n)))
-            for parcel, names in found.items()
+            Submission(
+                parcel, it.names, needs_of(next(by_name[n] for n in it.names if n)), pack=it.pack
+            )
+            for parcel, it in found.items()
         ]
 
     async def find(self, what: Submission) -> Accepted | None:
@@ -154,7 +168,9 @@ class Submitter:
         Raises:
             ExecutorError, StoreError, LimitExceededError: it does not take them.
         """
-        variables = await self._post.send(what.parcel, jobs)
+        if what.is_gang and any(job.gang and len(jobs) < job.gang.size for job in jobs):
+            raise ExecutorError("a part of a gang was cancelled before it began")
+        variables = await self._post.send(what.parcel, jobs, what.pack)
         nodes = what.size if what.is_gang else 0
         name = await self._definition(what.needs, nodes)
         body = batch_requests.submit_body(what, name, variables)
@@ -203,6 +219,14 @@ class Submitter:
         for seen in await self._client.named(what.needs.queue, what.parcel):
             if seen.job_id != accepted.job_id and not seen.is_ended:
                 await self._client.terminate(seen.job_id, "a copy of another job")
+
+
+def submission(jobs: Sequence[Job], pack: int) -> Submission:
+    """Jobs that are equal but for their orders, as they are submitted."""
+    names, limit_s = [job.name for job in jobs], jobs[0].deadline_s
+    timeout_s = None if limit_s is None else limit_s * pack + _TIMEOUT_MARGIN_S
+    parcel = batch_requests.parcel_name(names)
+    return Submission(parcel, names, needs_of(jobs[0]), timeout_s, pack)
 
 
 def needs_of(job: Job) -> Needs:

@@ -12,7 +12,7 @@ from engine.config import Config
 from engine.errors import ConfigError, LimitExceededError
 from engine.executors.batch_client import BatchClient
 from engine.executors.batch_errors import BatchSettingError
-from engine.executors.batch_requests import Needs, definition, fargate_size
+from engine.executors.batch_requests import AUTO_PACK, Needs, definition, fargate_size
 from engine.flow.decorators.batch import Batch
 from engine.flow.decorators.resources import Resources
 from engine.flow.decorators.specs import Decorators
@@ -65,6 +65,7 @@ def needs_of(batch: Batch, resources: Resources | None, config: Config) -> Needs
         privileged=batch.privileged,
         tags=dict(batch.aws_batch_tags or {}),  # type: ignore[arg-type]  # as above
         variables=_temporary(batch),
+        pack=AUTO_PACK if batch.pack == "auto" else int(batch.pack),
     )
 
 
@@ -100,10 +101,17 @@ def refuse_gang(step: str, needs: Needs) -> None:
     """Raise if the tasks of a @parallel step cannot run together where `needs` says.
 
     Raises:
-        ConfigError: the queue's machines run no multi-node jobs.
+        ConfigError: they are to share containers, or the queue's machines run no multi-node jobs.
 
     Source: User Guide, "Multi-node parallel jobs": neither Fargate nor Spot (read 2026-11-24).
     """
+    if needs.pack != 1:
+        asked = '"auto"' if needs.pack == AUTO_PACK else needs.pack
+        raise ConfigError(
+            f"step {step!r} has @parallel beside @batch(pack={asked}), but its tasks run at the "
+            "same time, and those of a container one after the other",
+            hint=f"give {step!r} a @batch without pack",
+        )
     if needs.platform != "EC2":
         raise ConfigError(
             f"step {step!r} has @parallel, and queue {needs.queue!r} is of {needs.platform}: AWS "

@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.executors.base import Job
+from engine.executors.batch_submit import Sent
 from engine.stores.artifacts import unpack_entry
 from engine.stores.base import BlobStore
 from engine.stores.packed import PackedList
@@ -39,7 +40,7 @@ class Earlier:
         self._blobs = blobs
         self._boot = boot
         self._orders: dict[bytes, _Place] | None = None
-        self._sizes: dict[str, int] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}  # jobs of a parcel, and of a container
         self._names: dict[str, str] = {}  # here, by the name there
 
     @property
@@ -54,7 +55,7 @@ class Earlier:
     def has_adopted(self, name: str) -> bool:
         return name in self._names.values()
 
-    async def sent(self, jobs: Sequence[Job]) -> Mapping[str, Sequence[str]]:
+    async def sent(self, jobs: Sequence[Job]) -> Mapping[str, Sent]:
         """The parcels with orders equal to those of `jobs`; see `executors.batch_submit.Post`.
 
         Raises:
@@ -66,21 +67,22 @@ class Earlier:
         for job in jobs if self._orders else ():
             place = self._orders.get(_work_of(job.spec))
             if place is not None:
-                names = found.setdefault(place.parcel, [""] * self._sizes[place.parcel])
+                names = found.setdefault(place.parcel, [""] * self._sizes[place.parcel][0])
                 names[place.index] = job.name
                 self._names[place.name] = job.name
-        return found
+        return {parcel: Sent(names, self._sizes[parcel][1]) for parcel, names in found.items()}
 
     async def _read(self) -> dict[bytes, _Place]:
         found: dict[bytes, _Place] = {}
         prefix = parcels_prefix(self._boot.flow, self.run_id)
         keys = [info.key async for info in self._blobs.list(prefix)]
         for key in keys:
-            boot, *orders = PackedList(await self._blobs.get(key))
-            if _code_of(Boot.unpack(boot)) != _code_of(self._boot):
+            first, *orders = PackedList(await self._blobs.get(key))
+            boot = Boot.unpack(first)
+            if _code_of(boot) != _code_of(self._boot):
                 continue
             parcel = key.rpartition("/")[2]
-            self._sizes[parcel] = len(orders)
+            self._sizes[parcel] = len(orders), boot.pack
             for index, packed in enumerate(orders):
                 order = Order.unpack(packed)
                 found[_work_of(order.spec)] = _Place(parcel, index, order.name)

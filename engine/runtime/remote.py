@@ -99,7 +99,7 @@ async def remote_run(
     async with batch_client(config) as (client, session):
         queues, command = Queues(client), container_command()
         needs = {
-            step: await queues.fit(needs_of(batch, resources, config), command)
+            step: replace(await queues.fit(needs_of(batch, resources, config), command), group=step)
             for step, (batch, resources) in steps.items()
         }
         for step in steps:

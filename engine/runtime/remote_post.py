@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from engine.errors import BlobNotFoundError
 from engine.executors.base import Exit, ExitKind, Job, JobEnded, JobOutput, JobStarted, JobUpdate
 from engine.executors.batch_reasons import told_by_container
+from engine.executors.batch_submit import Sent
 from engine.groups import unwrapped
 from engine.runtime.earlier import Earlier
 from engine.stores.artifact_store import manifest_key
@@ -71,14 +72,14 @@ class RemotePost:
         self._old: list[list[str]] = []  # keys by look, the oldest first
         self._collecting = asyncio.Lock()
 
-    async def send(self, parcel: str, jobs: Sequence[Job]) -> Mapping[str, str]:
+    async def send(self, parcel: str, jobs: Sequence[Job], pack: int) -> Mapping[str, str]:
         """See `Post`.
 
         Raises:
             StoreError: the store does not take them, or lacks an input.
         """
         key = parcel_key(self._boot.flow, self._boot.run_id, parcel)
-        bundles, data = await in_thread(self._packed, jobs)
+        bundles, data = await in_thread(self._packed, jobs, pack)
         await self._durable()
         with unwrapped():
             async with asyncio.TaskGroup() as group:
@@ -87,14 +88,14 @@ class RemotePost:
         await self._blobs.put(key, (data,))
         return {**self._variables, "AFLOWJOB_PARCEL": key}
 
-    def _packed(self, jobs: Sequence[Job]) -> tuple[set[str], bytes]:
+    def _packed(self, jobs: Sequence[Job], pack: int) -> tuple[set[str], bytes]:
         specs = (TaskSpec.unpack(job.spec) for job in jobs)
         bundles = {spec.inputs_digest for spec in specs if spec.inputs_digest}
-        boot = replace(self._boot, names=[job.name for job in jobs])
+        boot = replace(self._boot, names=[job.name for job in jobs], pack=pack)
         orders = [Order(job.name, job.spec, job.deadline_s) for job in jobs]
         return bundles, pack_parcel(boot, orders)
 
-    async def sent(self, jobs: Sequence[Job]) -> Mapping[str, Sequence[str]]:
+    async def sent(self, jobs: Sequence[Job]) -> Mapping[str, Sent]:
         """See `Post`. The earlier process is the driver of the run that this one goes on from.
 
         Raises:
@@ -147,7 +148,8 @@ class RemotePost:
         updates: list[JobUpdate] = []
         name = self._earlier.name_here(word.name) if self._earlier else word.name
         if word.pid is not None:
-            updates.append(JobStarted(name, word.at_us, word.pid))
+            at_us = word.ending.started_us if word.ending else word.at_us
+            updates.append(JobStarted(name, at_us, word.pid))
         updates += [
             JobOutput(name, stream, tuple((at, text) for at, text in lines))
             for stream, lines in word.lines

@@ -72,14 +72,16 @@ def _servers(folder: Path, options: argparse.Namespace) -> Iterator[DevStack]:
         s3: ServerAddress | None = None
         keys_file = str(folder / "keys.json")
         keys = make_keys(Path(keys_file))
+        # Containers of one machine share its disk, so that they unpack aflow once.
         given = {"AWS_DEFAULT_REGION": REGION}
+        of_jobs = {"AFLOWJOB_CACHE": str(folder / "batch.data")} if _are_processes(options) else {}
         if _has_seaweedfs():
             server = shared_server("seaweedfs", folder, options=[keys_file], keep=True)
             s3 = stack.enter_context(server)
             given["AWS_ENDPOINT_URL_S3"] = s3.endpoint_url
         words = ["--queue", NAME, "--vcpus", str(options.vcpus), "--runner", options.runner]
         words += ["--keys", keys_file]
-        for name, value in given.items():
+        for name, value in (given | of_jobs).items():
             words += ["--env", f"{name}={value}"]
         batch = stack.enter_context(shared_server("batch", folder, options=words))
         given["AWS_ACCESS_KEY_ID"] = keys.access_key
@@ -102,6 +104,10 @@ def _servers(folder: Path, options: argparse.Namespace) -> Iterator[DevStack]:
                 "AFLOW_BATCH_EXECUTION_ROLE": f"arn:aws:iam::123456789012:role/{NAME}-job",
             },
         )
+
+
+def _are_processes(options: argparse.Namespace) -> bool:
+    return str(options.runner) == "process"
 
 
 def _has_seaweedfs() -> bool:

@@ -27,7 +27,9 @@ class Said:
         return f"exit code {self.code}\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
 
 
-def aflow(*words: str, cwd: Path, env: Mapping[str, str] | None = None) -> Said:
+def aflow(
+    *words: str, cwd: Path, env: Mapping[str, str] | None = None, limit_s: float = LIMIT_S
+) -> Said:
     """Call the command line as a user does; a hanging one fails the test."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", "from engine.cli.main import main; main()", *words],
@@ -36,7 +38,7 @@ def aflow(*words: str, cwd: Path, env: Mapping[str, str] | None = None) -> Said:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=LIMIT_S,
+        timeout=limit_s,
     )
     return Said(done.returncode, done.stdout, done.stderr)
 

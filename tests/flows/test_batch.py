@@ -1,12 +1,9 @@
 """Flows with steps in AWS Batch, by the emulator, and others local: equal to local runs."""
 
 import json
-import os
-import subprocess
-import sys
-import time
+import re
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -16,7 +13,9 @@ import boto3
 import pytest
 
 from engine.testing.servers import ServerAddress
-from tests.flows.harness import LIMIT_S, Said, aflow
+from tests.faults.batch_adoption import FLOW as WAITING
+from tests.faults.batch_adoption import Adopted, adopt, environment
+from tests.flows.harness import Said, aflow
 from tests.servers import QUEUE
 
 FLOW = """
@@ -136,25 +135,25 @@ class Faulty(FlowSpec):
         print("said", self.attempt, self.grown, "|", str(self.failure).strip())
 """
 
-WAITS = """
-import os, time
-from engine import FlowSpec, Parameter, batch, step
+PACKED = """
+import os
+from engine import FlowSpec, batch, current, retry, step
 
-class Waits(FlowSpec):
-    folder = Parameter("folder", default="")
-
+class Packed(FlowSpec):
     @step
     def start(self):
-        self.items = list(range(6))
+        self.items = list(range(8))
         self.next(self.work, foreach="items")
 
-    @batch
+    @batch(pack=4)
+    @retry(times=1, minutes_between_retries=0)
     @step
     def work(self):
-        open(f"{self.folder}/began-{self.input}-{os.getpid()}", "w").close()
-        print("waiting", self.input, flush=True)
-        while not os.path.exists(f"{self.folder}/go"):
-            time.sleep(0.05)
+        print("item", self.input, flush=True)
+        if self.input == 2 and current.retry_count == 0:
+            os._exit(9)
+        if self.input == 5 and not BROKEN_IS_MENDED:
+            raise ValueError("five is broken")
         self.made = self.input * 10
         self.next(self.join)
 
@@ -166,6 +165,8 @@ class Waits(FlowSpec):
     @step
     def end(self):
         print("made", self.made)
+
+BROKEN_IS_MENDED = False
 """
 
 
@@ -201,16 +202,7 @@ def place(tmp_path: Path, batch_emulator: ServerAddress, s3_url: str, runtimes: 
     (tmp_path / "fan.py").write_text(FLOW)
     (tmp_path / "trouble.py").write_text(TROUBLE)
     (tmp_path / "beside.py").write_text("def scale(x):\n    return 2 * x\n")
-    role = "arn:aws:iam::123456789012:role/aflow"
-    env = {
-        **batch_emulator.variables,
-        "AFLOW_DATASTORE": s3_url,
-        "AFLOW_BATCH_QUEUE": QUEUE,
-        "AFLOW_BATCH_EXECUTION_ROLE": role,
-        "AFLOW_BATCH_JOB_ROLE": role,
-        "XDG_CACHE_HOME": str(runtimes),
-        "PATH": os.environ["PATH"],
-    }
+    env = environment(batch_emulator, s3_url, runtimes)
     return Place(tmp_path, env)
 
 
@@ -243,22 +235,61 @@ def test_failures_in_batch_are_those_of_local_tasks_and_are_caught_and_resumed(
     assert "reus" in resumed.err
 
 
-def test_a_run_that_goes_on_adopts_what_its_dead_driver_had_in_flight(
+def test_r12_a_run_that_goes_on_adopts_what_its_dead_driver_had_in_flight(
     place: Place, record_property: Callable[[str, object], None]
 ) -> None:
-    (place.folder / "waits.py").write_text(WAITS)
+    adopted = adopt(place.folder, place.env, 6, running=6)
+    assert adopted == Adopted(6, resubmitted=0, lost=0, ran_twice=0)
+    record_property("jobs in flight at the driver's death", adopted.in_flight)
+    record_property("of them submitted again", adopted.resubmitted)
+    record_property("of them lost", adopted.lost)
+
+
+def test_items_that_share_a_container_commit_fail_and_are_resumed_one_by_one(
+    place: Place, batch_emulator: ServerAddress
+) -> None:
+    (place.folder / "packed.py").write_text(PACKED)
+    said = place.aflow("run", "packed.py", "--max-workers", "8")
+    assert said.code == 1, said
+    assert "five is broken" in said.err
+    # Two containers of four, and one for each of the two that are tried again.
+    sizes = sizes_of(batch_emulator, run_of(said))
+    assert sizes[0] == 2, sizes
+    assert sum(sizes[1:]) in (1, 2), sizes
+    done = json.loads(place.done("dump", "@latest/work", "--json").out)["tasks"]
+    made = [task for task in done if "made" in task["artifacts"]]
+    assert len(made) == 7, "a failed item took others with it"
+    assert "item 6" in place.done("logs", "@latest/work/6").out
+    assert "item 5" not in place.done("logs", "@latest/work/6").out
+    mended = PACKED.replace("BROKEN_IS_MENDED = False", "BROKEN_IS_MENDED = True")
+    (place.folder / "packed.py").write_text(mended)
+    resumed = place.done("resume", "packed.py", "--max-workers", "8")
+    assert "made [0, 10, 20, 30, 40, 50, 60, 70]" in resumed.out
+    assert sizes_of(batch_emulator, run_of(resumed)) == [1]
+
+
+def test_r14_a_container_that_is_reclaimed_goes_on_where_it_was(
+    place: Place, batch_emulator: ServerAddress, record_property: Callable[[str, object], None]
+) -> None:
     folder = place.folder / "seen"
     folder.mkdir()
-    words = ["run", "waits.py", "--max-workers", "6", "--folder", str(folder)]
-    with started(*words, cwd=place.folder, env=place.env) as driver:
-        within(LIMIT_S, lambda: len(list(folder.glob("began-*"))) == 6)
-        driver.kill()
-        driver.wait()
+    text = WAITING.replace("@batch", "@batch(pack=6)")
+    text = text.replace(
+        "        self.made = self", "        time.sleep(1)\n        self.made = self", 1
+    )
+    (place.folder / "waits.py").write_text(text)
     (folder / "go").touch()
-    said = place.done("resume", "waits.py", "--max-workers", "6")
-    assert "made [0, 10, 20, 30, 40, 50]" in said.out
-    assert len(list(folder.glob("began-*"))) == 6, "a task ran twice"
-    record_property("adopted", 6)
+    # Of six items of a second each the machine is taken away after 3 s.
+    rules: list[dict[str, object]] = [
+        {"fault": "reclaim", "job": "*-work-*", "attempts": [1], "after_s": 3.0, "times": 1},
+    ]
+    words = ["run", "waits.py", "--max-workers", "6", "--folder", str(folder)]
+    with planned(batch_emulator, "flows-packed", rules):
+        said = place.done(*words)
+    assert "all 6" in said.out
+    began = len(list(folder.glob("began-*")))
+    assert began <= 7, "what was committed ran again"
+    record_property("items that ran twice after a reclaim", began - 6)
 
 
 def test_r14_faults_of_batch_cost_what_they_should_and_are_told(
@@ -324,28 +355,6 @@ def test_the_doctor_says_all_that_is_missing_and_how_to_mend_it(
 
 
 @contextmanager
-def started(*words: str, cwd: Path, env: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
-    """A command that goes on beside the test, and is killed with it."""
-    program = [sys.executable, "-P", "-c", "from engine.cli.main import main; main()", *words]
-    null = subprocess.DEVNULL
-    with subprocess.Popen(
-        program, cwd=cwd, env=os.environ | env, stdin=null, stdout=null, stderr=null
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def within(limit_s: float, claim: Callable[[], bool]) -> None:
-    """Wait until something is true."""
-    until = time.monotonic() + limit_s
-    while not claim():
-        assert time.monotonic() < until, "it did not come true"
-        time.sleep(0.02)
-
-
-@contextmanager
 def planned(emulator: ServerAddress, name: str, rules: list[dict[str, object]]) -> Iterator[None]:
     """A plan of faults in the emulator, while the block lasts."""
     try:
@@ -359,6 +368,28 @@ def put(emulator: ServerAddress, name: str, plan: dict[str, object]) -> None:
     url = f"{emulator.endpoint_url}/aflow/batch/faults/{name}"
     request = urllib.request.Request(url, json.dumps(plan).encode(), method="PUT")
     urllib.request.urlopen(request, timeout=10.0).close()
+
+
+def run_of(said: Said) -> str:
+    """The id of the run that a command began."""
+    return str(re.findall(r"[A-Za-z]\w*/([0-9A-HJKMNP-TV-Z]{16})\b", said.err)[-1])
+
+
+def sizes_of(emulator: ServerAddress, run_id: str) -> list[int]:
+    """How many containers each job of a run had, the oldest first."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in emulator.variables.items():
+            patch.setenv(variable, value)
+        client = boto3.client("batch")
+        found = [
+            (job["createdAt"], (job.get("arrayProperties") or {}).get("size", 1))
+            for state in ("FAILED", "SUCCEEDED")
+            for page in client.get_paginator("list_jobs").paginate(jobQueue=QUEUE, jobStatus=state)
+            for job in page["jobSummaryList"]
+            if job["jobName"].startswith(run_id)
+        ]
+        client.close()
+    return [size for _, size in sorted(found)]
 
 
 def memory_of(emulator: ServerAddress, pattern: str) -> list[str]:

@@ -33,14 +33,16 @@ _LOG_DRIVERS = (
 )
 _EPHEMERAL_GIB = (21, 200)
 _SWAPPINESS_MAX = 100
+_PACK_MAX = 1000
 
 
 class Batch(StepDecorator, frozen=True):
     """Where the step's tasks run, and as what; what is None comes from the settings.
 
     Sizes are MiB as whole numbers once given, `ephemeral_storage` is GiB. With @resources the
-    larger of each of the two is taken. `aws_batch_tags` and `log_options` are mappings, or texts
-    `key=value` (or `key:value`), once given mappings of texts.
+    larger of each of the two is taken. `pack` says how many items of a foreach share a container,
+    one after the other, 1 to 1,000, or "auto": by how long they take. `aws_batch_tags` and
+    `log_options` are mappings, or texts `key=value` (or `key:value`), once given mappings of texts.
     """
 
     name: ClassVar[str] = "batch"
@@ -68,6 +70,7 @@ class Batch(StepDecorator, frozen=True):
     log_options: Mapping[str, str] | Sequence[str] | str | None = None
     privileged: bool = False
     aws_batch_tags: Mapping[str, str] | Sequence[str] | str | None = None
+    pack: int | str = 1
 
     def __post_init__(self) -> None:
         if self._number("cpu") == 0:
@@ -86,6 +89,7 @@ class Batch(StepDecorator, frozen=True):
         self._check_texts()
         self._check_lists()
         self._check_together()
+        self._check_pack()
 
     def _check_texts(self) -> None:
         for field in _TEXTS:
@@ -120,6 +124,13 @@ class Batch(StepDecorator, frozen=True):
         if not all(key for key, _ in pairs):
             self._refuse(field, given, "must be a mapping, or texts key=value")
         force_setattr(self, field, dict(pairs))
+
+    def _check_pack(self) -> None:
+        if isinstance(self.pack, str) and self.pack.isdecimal():  # of `--with`
+            force_setattr(self, "pack", int(self.pack))
+        is_whole = isinstance(self.pack, int) and not isinstance(self.pack, bool)
+        if self.pack != "auto" and not (is_whole and 1 <= int(self.pack) <= _PACK_MAX):
+            self._refuse("pack", self.pack, f'must be 1 to {_PACK_MAX:,}, or "auto"')
 
     def _check_together(self) -> None:
         if self.inferentia and self.trainium:

@@ -60,7 +60,8 @@ class Boot(Struct, frozen=True):
 
     `target` is what the flow is loaded by, relative to the code if `is_file`; or `program` is the
     whole of it, pickled by value. `code` is the packed Entry of the code package. `names` are the
-    jobs of the parcel, in order: a driver that starts again finds its jobs by them.
+    jobs of the parcel, in order, `pack` to a container: a driver that starts again finds its jobs
+    by them, and so does whoever asks which job ran in which container.
     """
 
     flow: str
@@ -72,8 +73,9 @@ class Boot(Struct, frozen=True):
     code: bytes = b""
     decorators: Sequence[str] = ()
     isolation: str = "fork"
+    pack: int = 1
 
-    def pack(self) -> bytes:
+    def packed(self) -> bytes:
         fields = {name: getattr(self, name) for name in self.__struct_fields__}
         return seal(msgpack.packb({"v": PARCEL_VERSION, **fields}))
 
@@ -110,7 +112,7 @@ class Order(Struct, frozen=True):
 
 
 def pack_parcel(boot: Boot, orders: Sequence[Order]) -> bytes:
-    return pack_list([boot.pack(), *(order.pack() for order in orders)])
+    return pack_list([boot.packed(), *(order.pack() for order in orders)])
 
 
 class Ending(Struct, frozen=True):

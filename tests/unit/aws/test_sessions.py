@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.aws.sessions import AwsSession, Credentials, Location
+from engine.aws.sessions import AwsSession, Credentials, Location, _timestamp
 from engine.config import Config
 from engine.errors import StoreDeniedError, StoreSettingError
 
@@ -88,3 +88,14 @@ async def test_no_credentials_are_told_with_how_to_get_some() -> None:
 async def test_a_profile_that_is_not_there_is_told() -> None:
     with pytest.raises(StoreSettingError, match="nobody"):
         await _told(Config(s3_profile="nobody"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2026-11-24T16:33:22Z", "2026-11-24T16:33:22.123Z", "Tue, 24 Nov 2026 16:33:22 GMT", "17.5"],
+)
+def test_times_are_read_as_the_sdk_reads_them(text: str) -> None:
+    from botocore.utils import parse_timestamp  # noqa: PLC0415  # slow to import
+
+    assert _timestamp(text) == parse_timestamp(text)
+    assert _timestamp(text).utcoffset() is not None

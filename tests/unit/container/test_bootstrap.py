@@ -80,8 +80,12 @@ def test_an_image_with_another_python_is_refused_with_both_named() -> None:
 def test_the_package_holds_what_a_worker_imports(tmp_path: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(Runtime().pack()), mode="r:gz") as tar:
         tar.extractall(tmp_path, filter="data")
+    compiled = list(tmp_path.rglob("*.pyc"))
     modules = "engine.container.main, engine.worker.main, engine.stores.s3.sdk, obstore, aioboto3"
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import {modules}"
     # -S: without the site-packages of this environment.
-    said = subprocess.run([sys.executable, "-S", "-P", "-c", program], capture_output=True)
+    env = {"PATH": "/usr/bin"}
+    said = subprocess.run([sys.executable, "-S", "-P", "-c", program], capture_output=True, env=env)
     assert said.returncode == 0, said.stderr.decode()
+    # A module that is there uncompiled has been compiled by now, and left beside the others.
+    assert len(list(tmp_path.rglob("*.pyc"))) == len(compiled), "a container compiles"

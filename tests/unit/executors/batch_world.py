@@ -17,7 +17,7 @@ from engine.executors.base import Exit, ExitKind, Job, JobEnded, JobOutput, JobS
 from engine.executors.batch import BatchExecutor, BatchExecutorConfig
 from engine.executors.batch_client import BatchClient
 from engine.executors.batch_requests import Needs
-from engine.executors.batch_submit import NEEDS
+from engine.executors.batch_submit import NEEDS, Sent
 
 STEP_S = 0.02
 NOT_KEPT = frozenset((b"vanishes",))
@@ -49,6 +49,7 @@ class BatchWorld:
     def __init__(self) -> None:
         self.jobs: dict[str, Submitted] = {}
         self.parcels: dict[str, list[Job]] = {}
+        self.packs: dict[str, int] = {}
         self.definitions: set[str] = set()
         self.calls: Counter[str] = Counter()
         self.faults: dict[str, list[str]] = {}
@@ -136,25 +137,26 @@ class BatchWorld:
 
     # -- the post --------------------------------------------------------------------------------
 
-    async def send(self, parcel: str, jobs: Sequence[Job]) -> Mapping[str, str]:
+    async def send(self, parcel: str, jobs: Sequence[Job], pack: int) -> Mapping[str, str]:
         self.parcels[parcel] = list(jobs)
+        self.packs[parcel] = pack
         return {"PARCEL": parcel}
 
-    async def sent(self, jobs: Sequence[Job]) -> Mapping[str, Sequence[str]]:
+    async def sent(self, jobs: Sequence[Job]) -> Mapping[str, Sent]:
         mine = {job.name for job in jobs}
         found = {
             parcel: [j.name if j.name in mine else "" for j in there]
             for parcel, there in self.parcels.items()
         }
-        return {parcel: names for parcel, names in found.items() if any(names)}
+        return {p: Sent(names, self.packs[p]) for p, names in found.items() if any(names)}
 
     async def collect(self) -> Sequence[JobUpdate]:
         if self.is_mute:
             return []
         updates: list[JobUpdate] = []
         for submitted in self.jobs.values():
-            for index, each in enumerate(self.parcels[submitted.parcel]):
-                updates += self._words(submitted, index, each)
+            for number, each in enumerate(self.parcels[submitted.parcel]):
+                updates += self._words(submitted, number, each)
         return updates
 
     async def settle(self, job: Job) -> bytes | None:
@@ -181,15 +183,20 @@ class BatchWorld:
         return int((asyncio.get_running_loop().time() - submitted.since_s) / self.step_s + 1e-6)
 
     def _state(self, submitted: Submitted, index: int) -> str:
-        spec = self.parcels[submitted.parcel][index].spec
+        specs = [job.spec for job in self._jobs_of(submitted, index)]
         if index in submitted.terminated:
             return "FAILED"
         age = self._age(submitted)
         if age < 2:
             return ("SUBMITTED", "RUNNABLE")[age]
-        if age < 4 or spec == b"waits":
+        if age < 4 or b"waits" in specs:
             return "RUNNING"
-        return "FAILED" if spec == b"exits" else "SUCCEEDED"
+        return "FAILED" if b"exits" in specs else "SUCCEEDED"
+
+    def _jobs_of(self, submitted: Submitted, index: int) -> list[Job]:
+        """The jobs of one container, the first first."""
+        pack = self.packs[submitted.parcel]
+        return self.parcels[submitted.parcel][index * pack :][:pack]
 
     def _describe(self, job_id: str) -> dict[str, Any] | None:
         parent, _, index = job_id.partition(":")
@@ -202,8 +209,8 @@ class BatchWorld:
             state = ("FAILED" if states["FAILED"] else "SUCCEEDED") if ended else "PENDING"
             array = {"size": submitted.size, "statusSummary": dict(states)}
             return {"jobId": job_id, "status": state, "arrayProperties": array}
-        spec = self.parcels[submitted.parcel][int(index or 0)].spec
-        if spec in NOT_KEPT:
+        specs = {job.spec for job in self._jobs_of(submitted, int(index or 0))}
+        if specs & NOT_KEPT:
             return None
         state = self._state(submitted, int(index or 0))
         found: dict[str, Any] = {"jobId": job_id, "status": state, "startedAt": 1000}
@@ -213,7 +220,8 @@ class BatchWorld:
             found["statusReason"] = "Essential container in task exited"
         return found
 
-    def _words(self, submitted: Submitted, index: int, job: Job) -> list[JobUpdate]:
+    def _words(self, submitted: Submitted, number: int, job: Job) -> list[JobUpdate]:
+        index = number // self.packs[submitted.parcel]
         if index in submitted.terminated or self._age(submitted) < 2:
             return []
         said: dict[str, JobUpdate] = {"a": JobStarted(job.name, 1_000_000)}
@@ -224,8 +232,8 @@ class BatchWorld:
             said["c"] = JobOutput(job.name, "stderr", ((2, "err"),))
             exit = Exit(ExitKind.RETURNED)
             said["d"] = JobEnded(job.name, exit, 1_000_000, 2_000_000, b"done")
-        fresh = {k: u for k, u in said.items() if (submitted.job_id, index, k) not in self.heard}
-        self.heard.update((submitted.job_id, index, k) for k in fresh)
+        fresh = {k: u for k, u in said.items() if (submitted.job_id, number, k) not in self.heard}
+        self.heard.update((submitted.job_id, number, k) for k in fresh)
         return list(fresh.values())
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from engine.config import Config
 from engine.errors import FlowError, UsageError
+from engine.executors.batch_requests import AUTO_PACK
 from engine.flow.decorators import Batch, Resources, batch
 from engine.flow.decorators.specs import parse_spec
 from engine.runtime.batch_needs import default_image, more_memory, needs_of
@@ -88,3 +89,15 @@ def test_a_file_system_in_memory_is_half_of_it_and_holds_temporary_files() -> No
 def test_memory_grows_with_each_attempt_that_wanted_more() -> None:
     needs = needs_of(Batch(memory=1000), None, Config())
     assert [more_memory(needs, 1.5, times).memory_mib for times in (1, 2)] == [1500, 2250]
+
+
+@pytest.mark.parametrize("pack", [0, 1001, -1, 2.5, True, "many"])
+def test_a_pack_is_a_number_of_items_or_auto(pack: object) -> None:
+    with pytest.raises(FlowError, match="pack"):
+        Batch(pack=pack)  # type: ignore[arg-type]  # what it refuses
+
+
+def test_pack_says_how_many_jobs_share_a_container() -> None:
+    assert needs_of(Batch(pack=10), None, Config()).pack == 10
+    assert needs_of(Batch(pack="10"), None, Config()).pack == 10
+    assert needs_of(Batch(pack="auto"), None, Config()).pack == AUTO_PACK

@@ -3,6 +3,7 @@
 from msgspec.structs import replace
 
 from engine.executors.base import ExitKind, Job, JobEnded, JobOutput, JobStarted
+from engine.executors.batch_submit import Sent
 from engine.runtime.earlier import Earlier
 from engine.runtime.remote_post import RemotePost
 from engine.stores.artifact_store import manifest_key
@@ -71,18 +72,20 @@ async def test_what_is_committed_settles_a_job_that_said_nothing() -> None:
 async def test_work_of_a_dead_driver_is_found_if_it_is_the_same() -> None:
     blobs = MemoryBlobStore()
     old = replace(BOOT, run_id="old")
-    await post_of(blobs, old).send("parcel", [job("old", "0"), job("old", "1", attempt=2)])
+    await post_of(blobs, old).send("parcel", [job("old", "0"), job("old", "1", attempt=2)], 2)
     post = post_of(blobs, BOOT, Earlier(blobs, "old", BOOT))
     assert await post.sent([job("new", "2")]) == {}
     found = await post.sent([job("new", "1")])
-    assert found == {"parcel": ["", "new-s-1-0"]}
-    assert await post.sent([job("new", "0", origin_run_id="old")]) == {"parcel": ["new-s-0-0", ""]}
+    assert found == {"parcel": Sent(["", "new-s-1-0"], 2)}
+    assert await post.sent([job("new", "0", origin_run_id="old")]) == {
+        "parcel": Sent(["new-s-0-0", ""], 2)
+    }
     await say(blobs, "old", "old-s-0-0")
     assert {u.name for u in await post.collect()} == {"new-s-0-0"}
 
 
 async def test_work_of_other_code_is_not_adopted() -> None:
     blobs = MemoryBlobStore()
-    await post_of(blobs, replace(BOOT, run_id="old", target="g.py:F")).send("p", [job("old")])
+    await post_of(blobs, replace(BOOT, run_id="old", target="g.py:F")).send("p", [job("old")], 1)
     post = post_of(blobs, BOOT, Earlier(blobs, "old", BOOT))
     assert await post.sent([job("new")]) == {}
