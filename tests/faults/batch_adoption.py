@@ -39,11 +39,11 @@ class Waits(FlowSpec):
     @step
     def start(self):
         self.items = list(range(self.width))
-        self.next(self.work, foreach="items")
+        self.next(self.held, foreach="items")
 
     @batch
     @step
-    def work(self):
+    def held(self):
         open(f"{self.folder}/began-{self.input}-{os.getpid()}", "w").close()
         while not os.path.exists(f"{self.folder}/go"):
             time.sleep(0.05)
@@ -84,12 +84,14 @@ def adopt(folder: Path, env: Mapping[str, str], width: int, *, running: int) -> 
     (folder / "waits.py").write_text(FLOW)
     words = ["waits.py", "--max-workers", str(width)]
     given = ["--folder", str(seen), "--width", str(width)]
+    others = _jobs(env)
     with started("run", *words, *given, cwd=folder, env=env) as driver:
         within(LIMIT_S, lambda: len(list(seen.glob("began-*"))) >= running, driver)
         driver.kill()
         driver.wait()
     before = _jobs(env)
-    in_flight = sum(size for name, size in before.items() if "-work-" in name)
+    mine = {name: size for name, size in before.items() if name not in others}
+    in_flight = sum(size for name, size in mine.items() if "-held-" in name)
     (seen / "go").touch()
     said = aflow("resume", *words, cwd=folder, env=env, limit_s=LIMIT_S)
     assert said.code == 0, said
@@ -97,7 +99,7 @@ def adopt(folder: Path, env: Mapping[str, str], width: int, *, running: int) -> 
     began = [path.name.split("-")[1] for path in seen.glob("began-*")]
     return Adopted(
         in_flight=in_flight,
-        resubmitted=sum(size for name, size in again.items() if "-work-" in name),
+        resubmitted=sum(size for name, size in again.items() if "-held-" in name),
         lost=width - len(set(began)) if f"all {width}" in said.out else width,
         ran_twice=len(began) - len(set(began)),
     )

@@ -14,7 +14,9 @@ def test_a_tail_of_many_tasks_loses_nothing_asks_rarely_and_leaves_the_run_alone
     record_property: Callable[[str, object], None],
 ) -> None:
     for name in ("AWS_ENDPOINT_URL_S3", "XDG_CACHE_HOME", "AFLOW_DATASTORE", "AFLOW_BATCH_QUEUE"):
-        monkeypatch.setenv(name, "")  # what the campaign sets goes with the test
+        # What the campaign sets goes with the test.
+        monkeypatch.setenv(name, "set")
+        monkeypatch.delenv(name)
     tail = campaign(tmp_path, Talk(tasks=30, seconds=5.0, every_s=0.5))
     assert not tail.problems
     # A pull a second at most, of a list and of what is new: whatever the number of tasks.

@@ -273,7 +273,7 @@ def test_r14_a_container_that_is_reclaimed_goes_on_where_it_was(
 ) -> None:
     folder = place.folder / "seen"
     folder.mkdir()
-    text = WAITING.replace("@batch", "@batch(pack=6)")
+    text = WAITING.replace("@batch", "@batch(pack=6)").replace("held", "packed")
     text = text.replace(
         "        self.made = self", "        time.sleep(1)\n        self.made = self", 1
     )
@@ -281,7 +281,7 @@ def test_r14_a_container_that_is_reclaimed_goes_on_where_it_was(
     (folder / "go").touch()
     # Of six items of a second each the machine is taken away after 3 s.
     rules: list[dict[str, object]] = [
-        {"fault": "reclaim", "job": "*-work-*", "attempts": [1], "after_s": 3.0, "times": 1},
+        {"fault": "reclaim", "job": "*-packed-*", "attempts": [1], "after_s": 3.0, "times": 1},
     ]
     words = ["run", "waits.py", "--max-workers", "6", "--folder", str(folder)]
     with planned(batch_emulator, "flows-packed", rules):
