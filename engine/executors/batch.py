@@ -197,7 +197,7 @@ class BatchExecutor:
             self._fail(what.names, error)
             return
         unit = self._accept(accepted)
-        # Those that were cancelled while Batch took them have ended here; now they end there.
+        # Those that were cancelled while Batch took them, end there now.
         for index in set(range(what.size)) - unit.live:
             job = unit.job_id if what.is_gang else what.id_of(unit.job_id, index)
             with suppress(EngineError):
@@ -217,8 +217,8 @@ class BatchExecutor:
             by_unit.setdefault(id(flight.unit), []).append(flight)
         for members in by_unit.values():
             unit = members[0].unit
-            is_whole = unit is not None and unit.is_whole(len(members))
-            ids = [unit.job_id] if unit and is_whole else [f.job_id for f in members if f.job_id]
+            ids = [f.job_id for f in members if f.job_id]
+            ids = [unit.job_id] if unit and unit.is_whole(len(members)) else ids
             for job_id in ids:
                 await self._client.terminate(job_id, reason)
             for flight in members:
@@ -244,8 +244,7 @@ class BatchExecutor:
     async def _collect(self) -> bool:
         updates = await self._post.collect()
         for update in updates:
-            flight = self._fleet.flights.get(update.name)
-            if flight is None:
+            if update.name not in self._fleet.flights:
                 continue  # it has ended, or is another copy's
             if isinstance(update, JobEnded):
                 self._end(
