@@ -174,9 +174,10 @@ class Fleet:
 
     def miss(self, asked: Collection[str], answers: Iterable[Seen], now_s: float) -> list[str]:
         """Note which jobs Batch did not describe; return those that it must have forgotten."""
-        missing = set(asked) - {seen.job_id for seen in answers}
+        answered = {seen.job_id for seen in answers}
         gone: list[str] = []
-        for job_id in missing:
+        # In the order asked: the first node of a gang counts for all of it.
+        for job_id in (each for each in asked if each not in answered):
             parent, index = _split(job_id)
             unit = self._units.get(parent)
             if unit is None:
