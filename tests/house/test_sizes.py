@@ -1,3 +1,5 @@
+import pytest
+
 from tests.house.sizes import faults, modules, too_large
 
 
@@ -27,5 +29,6 @@ def test_what_is_at_its_limit_passes() -> None:
     assert problems("x = 1\n" * 500) == []
 
 
+@pytest.mark.slow
 def test_nothing_of_ours_is_too_large() -> None:
     assert faults(modules()) == []
