@@ -201,7 +201,7 @@ class BatchExecutor:
             self._fail(what.names, error)
             return
         unit = self._accept(accepted)
-        # Those that were cancelled while Batch took them have ended here; now they end there.
+        # Those that were cancelled while Batch took them, end there now.
         for job_id in unit.idle():
             with suppress(EngineError):
                 await self._client.terminate(job_id, "cancelled before it began")
@@ -240,8 +240,7 @@ class BatchExecutor:
     async def _collect(self) -> bool:
         updates = await self._post.collect()
         for update in updates:
-            flight = self._fleet.flights.get(update.name)
-            if flight is None:
+            if update.name not in self._fleet.flights:
                 continue  # it has ended, or is another copy's
             if isinstance(update, JobEnded):
                 self._end(

@@ -6,7 +6,7 @@ of another version is refused, unknown fields are ignored.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import msgpack
 import msgspec
@@ -66,12 +66,20 @@ class Entry(Struct, frozen=True, rename=_FIELDS, omit_defaults=True):
     identity: FileIdentity | None = None
     preview: str = ""
 
-    def to_wire(self) -> dict[str, Any]:  # Any: plain msgpack values
-        wire: dict[str, Any] = msgspec.to_builtins(self, builtin_types=(bytes,))
-        return wire
-
     def pack(self) -> bytes:
         return _encoder.encode(self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """Read what `pack` wrote.
+
+        Raises:
+            StoreError: the bytes are no entry.
+        """
+        try:
+            return cast("Self", _entry.decode(data))
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise StoreError("an entry of a value cannot be read: it is damaged") from error
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Self:
@@ -193,6 +201,7 @@ class _HoldingWire(Struct):
 
 
 # Written and read in one call each: in a task's process each Python function costs pages.
+_entry = msgspec.msgpack.Decoder(Entry)
 _manifest = msgspec.msgpack.Decoder(_ManifestWire)
 _encoder = msgspec.msgpack.Encoder()
 _outline = msgspec.msgpack.Decoder(_OutlineWire)

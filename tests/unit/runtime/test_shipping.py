@@ -107,6 +107,7 @@ async def test_equal_blobs_of_many_tasks_are_put_once_and_never_asked_for(tmp_pa
     assert blobs.requests["stat"] == 0
 
 
+@pytest.mark.slow
 async def test_a_thousand_tasks_put_far_fewer_objects_than_two_a_task(tmp_path: Path) -> None:
     blobs = CountedStore()
     done = await run_on(tmp_path / "a", blobs, Wide, max_workers=16)
@@ -116,6 +117,7 @@ async def test_a_thousand_tasks_put_far_fewer_objects_than_two_a_task(tmp_path: 
     assert blobs.requests["stat"] == 0
 
 
+@pytest.mark.slow
 async def test_a_thousand_finished_tasks_are_gone_on_from_with_20_requests(tmp_path: Path) -> None:
     blobs = CountedStore()
     first = await run_on(tmp_path / "a", blobs, Wide, max_workers=16, parameters={"fails": True})
