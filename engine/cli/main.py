@@ -55,8 +55,9 @@ def leave(code: int) -> NoReturn:
     threading._shutdown()  # type: ignore[attr-defined]  # waits for the user's threads
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
+        if stream is not None:  # as it is of a process that was started without
+            with suppress(OSError, ValueError):
+                stream.flush()
     os._exit(code)
 
 
@@ -85,7 +86,8 @@ def invoke(
         arm_crash_point()
         with group.make_context(group.name, args or ["--help"], obj=session) as context:
             code = group.invoke(context)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except Exit as stop:
         return stop.exit_code

@@ -329,10 +329,9 @@ class BatchExecutor:
 
     async def _tell_log(self, name: str, seen: Seen) -> None:
         """What a container printed that could not say so itself."""
-        if self._config.read_log is None or not seen.log_stream:
-            return
+        read = self._config.read_log
         with suppress(EngineError):
-            if lines := await self._config.read_log(seen.log_stream):
+            if read and seen.log_stream and (lines := await read(seen.log_stream)):
                 self._start(name, seen.started_us)
                 self._updates.tell(JobOutput(name, "stderr", tuple(lines)))
 
