@@ -372,3 +372,17 @@ leave(7)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
 
     assert (done.returncode, done.stdout) == (7, "thread\nexit function\n")
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_process_without_a_standard_stream_ends_with_its_own_exit_code(closed: str) -> None:
+    program = f"""
+import sys
+from engine.cli.main import invoke, leave
+
+sys.{closed} = None  # as Python has it of a descriptor that was closed
+leave(invoke(["config", "show"]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (0, "")
