@@ -16,7 +16,6 @@ import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from pathlib import Path
 
-import msgpack
 from blake3 import blake3
 
 from engine.executors.base import Exit, ExitKind, Job, JobEnded, JobUpdate
@@ -78,7 +77,7 @@ class NoOpExecutor:
         _, step, task_id, attempt = job.name.rsplit("-", 3)
         is_split, items = step == "start", None
         if is_split:
-            one = bytes(msgpack.packb(entry(7).to_wire()))
+            one = entry(7).pack()
             data = pack_list([one] * self._width)
             is_small = len(data) <= 8192
             items = Entry(

@@ -24,7 +24,7 @@ from engine.executors.process import ReportChannel
 from engine.executors.zygote import Zygote, fork_zygote
 from engine.flow.spec import FlowSpec, step
 from engine.ids import Frame
-from engine.stores.artifacts import pack_entry, save_values
+from engine.stores.artifacts import save_values
 from engine.stores.layout import create_layout
 from engine.stores.manifest import Manifest
 from engine.stores.taskspec import InputRef, TaskSpec
@@ -77,7 +77,7 @@ def specs(datastore: Path) -> Iterator[bytes]:
             frames=(Frame("start", number, 1_000_000),),
             parameters=parameters,
             inputs=[InputRef("start", "0", start)],
-            items=[pack_entry(item)],
+            items=[item.pack()],
             items_whole=[False],
         ).pack()
         number += 1

@@ -11,7 +11,7 @@ from contextlib import suppress
 from engine.errors import BlobNotFoundError, Failure, TaskFailedError
 from engine.groups import unwrapped
 from engine.stores.artifact_store import manifest_key
-from engine.stores.artifacts import PACKED, read_entry, unpack_entry
+from engine.stores.artifacts import PACKED, read_entry
 from engine.stores.base import BlobStore
 from engine.stores.cas import blob_key
 from engine.stores.directory import BlobDirectory, digest_of
@@ -109,11 +109,11 @@ class Commits:
             is_known = entry.digest is not None and bytes.fromhex(entry.digest) in known
             if entry.serializer == PACKED and not is_known:
                 items = PackedList(read_entry(entry, self._directory))
-                yield from self._with_items(map(unpack_entry, items), known)
+                yield from self._with_items(map(Entry.unpack, items), known)
 
 
 def _inputs_of(spec: TaskSpec) -> Iterator[Entry]:
     for manifest in (spec.parameters, *(ref.manifest for ref in spec.inputs)):
         if manifest:
             yield from entries_of(manifest)
-    yield from map(unpack_entry, spec.items)
+    yield from map(Entry.unpack, spec.items)

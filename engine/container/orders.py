@@ -11,9 +11,10 @@ from engine.container.gang import Node
 from engine.errors import StoreError, UsageError
 from engine.groups import unwrapped
 from engine.package.bundle import Bundle
-from engine.stores.artifacts import load_entry, unpack_entry
+from engine.stores.artifacts import load_entry
 from engine.stores.base import BlobStore
 from engine.stores.directory import BlobDirectory
+from engine.stores.manifest import Entry
 from engine.stores.packed import HEAD_BYTES, PackedSpan, span_of
 from engine.stores.remote.downloads import Downloads
 from engine.stores.remote.parcels import Boot, Order
@@ -97,7 +98,7 @@ async def fetch_code(boot: Boot, downloads: Downloads, directory: BlobDirectory,
     """
     if not boot.code:
         return
-    entry = unpack_entry(boot.code)
+    entry = Entry.unpack(boot.code)
     if entry.digest is not None:
         await downloads.fetch(entry.digest)
     data = await in_thread(load_entry, entry, directory, allow_pickle=False)

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from engine.executors.base import Job
 from engine.executors.batch_submit import Sent
-from engine.stores.artifacts import unpack_entry
 from engine.stores.base import BlobStore
+from engine.stores.manifest import Entry
 from engine.stores.packed import PackedList
 from engine.stores.remote.parcels import Boot, Order, parcels_prefix, words_prefix
 from engine.stores.taskspec import TaskSpec
@@ -91,7 +91,7 @@ class Earlier:
 
 def _code_of(boot: Boot) -> tuple[object, ...]:
     """What a job runs, as far as that can be told: equal for equal code."""
-    code = unpack_entry(boot.code).sha if boot.code else ""
+    code = Entry.unpack(boot.code).sha if boot.code else ""
     return boot.target, boot.program, code, tuple(boot.decorators), boot.isolation
 
 

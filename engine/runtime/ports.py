@@ -4,8 +4,7 @@ import socket
 import zlib
 
 from engine.errors import ExecutorError
-
-_PORTS = range(20_000, 32_000)  # below those that Linux hands out by itself
+from engine.worker.gang import PORTS
 
 
 class Ports:
@@ -23,15 +22,15 @@ class Ports:
         Raises:
             ExecutorError: there is none.
         """
-        if len(self._given) == len(_PORTS):
+        if len(self._given) == len(PORTS):
             self._given.clear()  # of gangs long ended
         start = zlib.crc32(name.encode())
-        for step in range(len(_PORTS)):
-            port = _PORTS[(start + step) % len(_PORTS)]
+        for step in range(len(PORTS)):
+            port = PORTS[(start + step) % len(PORTS)]
             if port not in self._given and _is_free(port):
                 self._given.add(port)
                 return port
-        raise ExecutorError(f"no port of {_PORTS.start} to {_PORTS.stop - 1} is free for a gang")
+        raise ExecutorError(f"no port of {PORTS.start} to {PORTS.stop - 1} is free for a gang")
 
 
 def _is_free(port: int) -> bool:

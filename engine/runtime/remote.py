@@ -45,8 +45,7 @@ from engine.runtime.options import RunOptions
 from engine.runtime.remote_packages import ensure_runtime
 from engine.runtime.remote_post import Durable, RemotePost
 from engine.runtime.stores import Stores
-from engine.stores.artifacts import pack_entry, unpack_entry
-from engine.stores.manifest import Entries
+from engine.stores.manifest import Entries, Entry
 from engine.stores.remote.parcels import Boot
 from engine.stores.remote.replica import Replica
 from engine.stores.remote.shipper import Shipper
@@ -169,7 +168,7 @@ async def hybrid(
 
 
 async def _upload_code(boot: Boot, uploads: Uploads) -> None:
-    entry = unpack_entry(boot.code)
+    entry = Entry.unpack(boot.code)
     if entry.digest is not None:
         await uploads.ensure(bytes.fromhex(entry.digest), Wanted(entry.identity))
 
@@ -232,4 +231,4 @@ def _code(flow: type[FlowSpec], config: Config, stores: Stores) -> bytes:
             flow.__name__,
             problem=f"cannot run in a container without its code: {note or described['problem']}",
         )
-    return pack_entry(Entries(described[PACKAGE])[PACKAGE])
+    return Entries(described[PACKAGE])[PACKAGE].pack()

@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,6 @@ from engine.runtime.inclusion import PARAMETERS_STEP, save_parameters
 from engine.runtime.options import RunOptions, RunSettings
 from engine.runtime.origin import Origin, find_origin
 from engine.runtime.places import executor_of, remote_part
-from engine.runtime.ports import Ports
 from engine.runtime.recorder import Recorder, run_recorded
 from engine.runtime.result import FinishedRun
 from engine.runtime.stores import Stores
@@ -107,7 +106,6 @@ class Run:
         self._end: TaskDone | None = None
         self._remote: RemoteRun | None = None
         self._note: str | None = None
-        self._ports = Ports()
 
     async def execute(self, observers: tuple[Observer, ...], zygote: Zygote | None) -> FinishedRun:
         """Run to the end; cancelled, first end everything that was started."""
@@ -308,7 +306,7 @@ class Run:
                     self._facts(began, broker),
                     folder.reader,
                     self._put_blob,
-                    self._read_list,
+                    lambda entry: asyncio.to_thread(mapped_if_here, self._stores.blobs, entry),
                 ),
                 began=began,
                 clock=self._clock,
@@ -337,7 +335,7 @@ class Run:
             durability=self._stores.blobs.durability,
             verify=self._stores.blobs.verification,
             broker=broker,
-            free_port=self._ports.take,
+            free_port=_free_port(self._graph),
         )
 
     def _resources(self) -> dict[str, dict[str, object]]:
@@ -346,10 +344,6 @@ class Run:
         for step, needs in (self._remote.needs if self._remote else {}).items():
             found[step] = {**found.get(step, {}), "batch": needs}
         return found
-
-    async def _read_list(self, entry: Entry) -> memoryview | None:
-        """The blob of a foreach's items, if it is here and sound; else its tasks see to it."""
-        return await asyncio.to_thread(mapped_if_here, self._stores.blobs, entry)
 
     async def _put_blob(self, data: bytes | bytearray) -> str:
         digest, _ = await asyncio.to_thread(self._stores.blobs.write, [data])
@@ -389,6 +383,15 @@ def _plain(graph: Graph) -> dict[str, Any]:  # Any: plain msgpack values
 
 def _logs(outputs: Sequence[TaskOutput]) -> list[LogBatch]:
     return [LogBatch(o.task.step, o.task.task_id, o.attempt, o.stream, o.lines) for o in outputs]
+
+
+def _free_port(graph: Graph) -> Callable[[str], int] | None:
+    """What finds gangs a port of this machine, if the flow has any."""
+    if not any(node.is_parallel for node in graph.nodes.values()):
+        return None
+    from engine.runtime.ports import Ports  # noqa: PLC0415  # most flows have no gang
+
+    return Ports().take
 
 
 def _environments(decorators: Decorators) -> dict[str, dict[str, str]]:

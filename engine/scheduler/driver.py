@@ -239,7 +239,9 @@ class Driver:
         if not self._scheduler.awaits(ended.task, ended.attempt):
             return ()
         if not isinstance(ended.outcome, Failure):
-            head = ended.head or self._read_commit(ended, ended.outcome)
+            head = ended.head or _commit_of(
+                ended, ended.outcome, self._scheduler, self._parts.began
+            )
             is_fit = isinstance(head, Outline)
             ended = replace(ended, head=head) if is_fit else replace(ended, outcome=head)
         # Of a gang nothing is told before it is known what all of it comes to, then all at once.
@@ -248,9 +250,8 @@ class Driver:
     def _tell(self, ended: Ended) -> Sequence[Command]:
         if isinstance(ended.outcome, Failure):
             return self._fail(ended, ended.outcome)
-        head = ended.head
-        assert head is not None  # `_on_ended` has read it
-        return self._commit(ended, ended.outcome, head)
+        assert ended.head is not None  # `_on_ended` has read it
+        return self._commit(ended, ended.outcome, ended.head)
 
     def _commit(self, ended: Ended, manifest: bytes, head: Outline) -> Sequence[Command]:
         task, attempt = ended.task, ended.attempt
@@ -289,9 +290,6 @@ class Driver:
         self._ledger.emit(TaskAttemptFailed(task, attempt, *times, failure, again_s))
         return commands
 
-    def _read_commit(self, ended: Ended, manifest: bytes) -> Outline | Failure:
-        return _commit_of(ended, manifest, self._scheduler, self._parts.began)
-
     # -- commands ------------------------------------------------------------------------------
 
     def _take(self, command: Command, orders: _Orders) -> Sequence[_News]:
@@ -318,10 +316,7 @@ class Driver:
         return ()
 
     def _reuse(self, launch: Launch) -> Sequence[Ended]:
-        """Answer a first attempt from the memo, if it has a result that the flow can go on from.
-
-        Of a gang it must have all, or all of it is done again.
-        """
+        """Answer a first attempt by what the memo has and the flow can go on from; a gang whole."""
         memo = self._parts.memo
         if memo is None or launch.attempt:
             return ()
@@ -332,7 +327,7 @@ class Driver:
                 return ()
             at = task, launch.attempt, found.started_us, found.ended_us
             ended = Ended(*at, found.manifest, reused=True)
-            head = self._read_commit(ended, found.manifest)
+            head = _commit_of(ended, found.manifest, self._scheduler, self._parts.began)
             if not isinstance(head, Outline):
                 return ()  # the flow was edited since: what leads elsewhere now is done again
             ends.append(replace(ended, head=head))
@@ -359,10 +354,7 @@ class Driver:
     async def _make_jobs(
         self, launches: Sequence[Launch]
     ) -> tuple[list[Job], list[tuple[TaskKey, int]], list[_News]]:
-        """Make what jobs can be made, beside their attempts; the rest are failed attempts.
-
-        A gang of which one cannot be made has failed, before any of it has begun.
-        """
+        """Make what jobs can be made, gangs whole, beside their attempts; the rest have failed."""
         jobs: list[Job] = []
         launched: list[tuple[TaskKey, int]] = []
         news: list[_News] = []
@@ -371,7 +363,7 @@ class Driver:
             try:
                 jobs += [await self._parts.jobs.make(launch, task) for task in tasks]
                 launched += [(task, launch.attempt) for task in tasks]
-            except StoreError as error:
+            except (StoreError, ExecutorError) as error:
                 now_us, failure = self._ledger.now_us(), Failure.from_error(error)
                 news += [Ended(task, launch.attempt, now_us, now_us, failure) for task in tasks]
         return jobs, launched, news

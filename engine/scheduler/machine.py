@@ -96,6 +96,13 @@ class Task(Struct, eq=False):
         """Whether a member has failed, so that the others are to end."""
         return self.roll is not None and self.roll.is_broken
 
+    def launch(self) -> Launch:
+        """Begin an attempt."""
+        self.again = None
+        self.roll = Roll.of(self.gang) if self.gang else None
+        scope = self.fanout.scope if self.fanout else ()
+        return Launch(self.key, self.attempt, self.inputs, scope, self.fallback, self.gang)
+
     def awaits(self, key: TaskKey, attempt: int) -> bool:
         """Whether an attempt, or a member of the gang's, is in flight."""
         if self.state is not State.RUNNING or self.attempt != attempt:
@@ -129,8 +136,7 @@ class Scheduler:
 
     Args:
         graph: the flow's static shape, linted.
-        slots: how many tasks may be in flight at once; at least 1. A gang that has more of them
-            is let through, alone.
+        slots: how many tasks may be in flight at once, at least 1; a gang of more runs alone.
         on_failure: whether a failed task lets those in flight finish, or cancels them. Either way
             nothing new starts.
         max_splits: the widest foreach that is let through; None for no limit.
@@ -146,7 +152,7 @@ class Scheduler:
     ) -> None:
         if slots < 1:
             raise ValueError(f"slots must be at least 1, not {slots}")
-        self._graph = graph
+        self.graph = self._graph = graph
         self._slots = slots
         self._on_failure = on_failure
         self._max_splits = max_splits
@@ -164,11 +170,6 @@ class Scheduler:
         self._story: deque[Event | tuple[TaskKey, int, State, State]] = deque(maxlen=STORY_LINES)
 
     # -- what the driver asks ------------------------------------------------------------------
-
-    @property
-    def graph(self) -> Graph:
-        """The flow's shape."""
-        return self._graph
 
     @property
     def in_flight(self) -> int:
@@ -238,7 +239,7 @@ class Scheduler:
         if not self._started:
             self._started = True
             if self._stopped is None:
-                self._spawn(TaskKey(self._graph.start), (event.parameters,), None)
+                self._spawn(Task(TaskKey(self._graph.start), (event.parameters,), None))
         return []
 
     def _on_succeeded(self, event: TaskSucceeded) -> list[Command]:
@@ -320,14 +321,14 @@ class Scheduler:
             if self._graph[target].is_join:
                 self._arrive(target, task, result)
             else:
-                self._spawn(TaskKey(target, task.key.frames), (result,), task.fanout)
+                self._spawn(Task(TaskKey(target, task.key.frames), (result,), task.fanout))
         else:
             total = len(transition.targets) if transition.fanout is None else transition.fanout
             has_items = kind in FANS_OUT
             fanout = Fanout(task.key, result, transition.targets, total, has_items, task.fanout)
             self._open[task.key] = fanout
             if kind is Kind.GANG:
-                self._spawn(fanout.issue_all(), (result,), fanout, gang=total)
+                self._spawn(Task(fanout.issue_all(), (result,), fanout, gang=total))
             else:
                 self._cursors.append(fanout)
 
@@ -341,12 +342,11 @@ class Scheduler:
         for index, ref in enumerate(results, task.key.frames[-1].index):
             if fanout.arrive(index, ref):
                 del self._open[fanout.split]
-                self._spawn(TaskKey(join, fanout.split.frames), fanout.inputs(), fanout.parent)
+                key = TaskKey(join, fanout.split.frames)
+                self._spawn(Task(key, fanout.inputs(), fanout.parent))
 
-    def _spawn(
-        self, key: TaskKey, inputs: Sequence[ResultRef], fanout: Fanout | None, *, gang: int = 0
-    ) -> None:
-        self._ready.append(self._adopt(Task(key, inputs, fanout, gang=gang)))
+    def _spawn(self, task: Task) -> None:
+        self._ready.append(self._adopt(task))
 
     def _adopt(self, task: Task) -> Task:
         if task.key in self._live:
@@ -357,12 +357,7 @@ class Scheduler:
     def _fill_slots(self, commands: list[Command]) -> None:
         while task := self._next():
             self._move(task, State.RUNNING)
-            task.again = None
-            task.roll = Roll.of(task.gang) if task.gang else None
-            scope = task.fanout.scope if task.fanout else ()
-            commands.append(
-                Launch(task.key, task.attempt, task.inputs, scope, task.fallback, task.gang)
-            )
+            commands.append(task.launch())
 
     def _next(self) -> Task | None:
         """Take the task to start now, if there is room for it; see the header for the order."""

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 import msgpack
-import msgspec
 
 from engine.errors import BlobCorruptError, StoreError
 from engine.stores.codecs import CODEC_MAX_BYTES, compress, decompress
@@ -151,7 +150,7 @@ def _pack_item(
 ) -> bytes:
     done = serialize(item, artifact=f"{artifact}[{index}]", step=step)
     is_inline = done.size_bytes <= INLINE_ITEM_MAX
-    return pack_entry(_store(done, item, directory, is_inline=is_inline))
+    return _store(done, item, directory, is_inline=is_inline).pack()
 
 
 def _store(done: Serialized, value: object, directory: BlobDirectory, *, is_inline: bool) -> Entry:
@@ -216,31 +215,12 @@ def load_item(entry: Entry, index: int, directory: BlobDirectory) -> object:
     Raises:
         IndexError: there is no such item. And as `load_entry`.
     """
-    return load_entry(unpack_entry(item_bytes(entry, index, directory)), directory)
+    return load_entry(Entry.unpack(item_bytes(entry, index, directory)), directory)
 
 
 def item_bytes(entry: Entry, index: int, directory: BlobDirectory) -> bytes:
     """The packed Entry of item `index`; a child's TaskSpec holds it."""
     return PackedList(read_entry(entry, directory))[index]
-
-
-def pack_entry(entry: Entry) -> bytes:
-    return entry.pack()
-
-
-def unpack_entry(data: bytes) -> Entry:
-    """Read what `pack_entry` wrote.
-
-    Raises:
-        StoreError: the bytes are no entry.
-    """
-    try:
-        return _entry.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise StoreError("an entry of a value cannot be read: it is damaged") from error
-
-
-_entry = msgspec.msgpack.Decoder(Entry)
 
 
 def is_same_value(a: Entry, b: Entry) -> bool:

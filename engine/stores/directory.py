@@ -327,7 +327,7 @@ class BlobDirectory:
             BlobNotFoundError, BlobCorruptError, StoreAccessError.
         """
         with self._open(digest) as fd:
-            return bytes(self._read_checked(fd, digest))
+            return bytes(_read_checked(fd, digest))
 
     def map(self, digest: str, identity: FileIdentity | None = None) -> memoryview:
         """The blob's bytes as private, writable memory: changes never reach the file.
@@ -345,7 +345,7 @@ class BlobDirectory:
         with self._open(digest) as fd:
             actual = identity_of(fd)
             if actual.size_bytes < MAP_MIN_BYTES:
-                return memoryview(self._read_checked(fd, digest))
+                return memoryview(_read_checked(fd, digest))
             self._check(fd, digest, actual, identity)
             if self._mapped is None:
                 self._mapped = weakref.WeakSet()
@@ -353,7 +353,7 @@ class BlobDirectory:
                 mapped = mmap.mmap(fd, actual.size_bytes, access=mmap.ACCESS_COPY)
                 self._mapped.add(mapped)
                 return memoryview(mapped)
-            return memoryview(self._read_checked(fd, digest))
+            return memoryview(_read_checked(fd, digest))
 
     def check(self, digest: str, identity: FileIdentity | None = None) -> None:
         """Hash the blob's bytes, unless its file is the one of `identity`.
@@ -405,18 +405,6 @@ class BlobDirectory:
             self._fetch(digest)
         return os.open(path, _OPEN_READ)
 
-    def _read_checked(self, fd: int, digest: str) -> bytearray:
-        size = os.fstat(fd).st_size
-        data = bytearray(size)
-        view = memoryview(data)
-        done = 0
-        while done < size and (count := os.preadv(fd, [view[done:]], done)):
-            done += count
-        found = blake3(data).hexdigest()
-        if found != digest:
-            raise BlobCorruptError(digest, expected=digest, actual=found)
-        return data
-
     def _check(
         self, fd: int, digest: str, actual: FileIdentity, identity: FileIdentity | None
     ) -> None:
@@ -440,6 +428,19 @@ class BlobDirectory:
         if len(self._verified) >= _VERIFIED_MAX:
             self._verified.clear()
         self._verified[digest] = identity
+
+
+def _read_checked(fd: int, digest: str) -> bytearray:
+    size = os.fstat(fd).st_size
+    data = bytearray(size)
+    view = memoryview(data)
+    done = 0
+    while done < size and (count := os.preadv(fd, [view[done:]], done)):
+        done += count
+    found = blake3(data).hexdigest()
+    if found != digest:
+        raise BlobCorruptError(digest, expected=digest, actual=found)
+    return data
 
 
 def _mappings_max() -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from engine.errors import BlobCorruptError, BlobNotFoundError, StoreError
-from engine.stores.artifacts import PACKED, inline_view, read_entry, unpack_entry
+from engine.stores.artifacts import PACKED, inline_view, read_entry
 from engine.stores.directory import BlobDirectory
 from engine.stores.manifest import Entry, Manifest
 from engine.stores.packed import PackedList
@@ -111,7 +111,7 @@ def _items_of(entry: Entry, directory: BlobDirectory) -> list[tuple[int, Entry]]
     if entry.serializer != PACKED:
         return []
     items = enumerate(PackedList(read_entry(entry, directory)))
-    return [(index, unpack_entry(item)) for index, item in items if _DIGEST_KEY in item]
+    return [(index, Entry.unpack(item)) for index, item in items if _DIGEST_KEY in item]
 
 
 def _check_bytes(entry: Entry, directory: BlobDirectory, *, read_data: bool) -> None:

@@ -37,7 +37,7 @@ from msgspec import Struct, field
 
 from engine.errors import NotFoundError, RunHeldError, StoreError
 from engine.stores.access import access_error
-from engine.stores.artifacts import PACKED, read_entry, unpack_entry
+from engine.stores.artifacts import PACKED, read_entry
 from engine.stores.directory import DIGEST_HEX, BlobDirectory
 from engine.stores.gate import shut
 from engine.stores.journals import JournalReader, run_holder
@@ -310,7 +310,7 @@ def _add(entry: Entry, directory: BlobDirectory, found: set[bytes]) -> None:
         found.add(digest)
     if entry.serializer == PACKED:
         for item in PackedList(read_entry(entry, directory)):
-            _add(unpack_entry(item), directory, found)
+            _add(Entry.unpack(item), directory, found)
 
 
 def _count(rubbish: Iterable[Stored], done: Collected) -> None:

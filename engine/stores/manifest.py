@@ -6,7 +6,7 @@ of another version is refused, unknown fields are ignored.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import msgpack
 import msgspec
@@ -18,6 +18,8 @@ from engine.flow.graph import Transition
 VERSION = 1
 MANIFEST_MAX_BYTES = 64 << 20
 """Largest manifest that may be committed, packed: some 50,000 artifacts."""
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class FileIdentity(Struct, frozen=True, array_like=True):
@@ -66,12 +68,20 @@ class Entry(Struct, frozen=True, rename=_FIELDS, omit_defaults=True):
     identity: FileIdentity | None = None
     preview: str = ""
 
-    def to_wire(self) -> dict[str, Any]:  # Any: plain msgpack values
-        wire: dict[str, Any] = msgspec.to_builtins(self, builtin_types=(bytes,))
-        return wire
-
     def pack(self) -> bytes:
         return _encoder.encode(self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """Read what `pack` wrote.
+
+        Raises:
+            StoreError: the bytes are no entry.
+        """
+        try:
+            return cast("Self", _entry.decode(data))
+        except _UNREADABLE as error:
+            raise StoreError("an entry of a value cannot be read: it is damaged") from error
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Self:
@@ -130,7 +140,7 @@ class Manifest(Struct, frozen=True):
         """
         try:
             wire = _manifest.decode(data)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except _UNREADABLE as error:
             raise _unreadable(data) from error
         _check_version(wire.v)
         return cls(
@@ -193,6 +203,7 @@ class _HoldingWire(Struct):
 
 
 # Written and read in one call each: in a task's process each Python function costs pages.
+_entry = msgspec.msgpack.Decoder(Entry)
 _manifest = msgspec.msgpack.Decoder(_ManifestWire)
 _encoder = msgspec.msgpack.Encoder()
 _outline = msgspec.msgpack.Decoder(_OutlineWire)
@@ -212,7 +223,7 @@ def outline(data: bytes) -> Outline:
         )
     try:
         wire = _outline.decode(data)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise _unreadable(data) from error
     _check_version(wire.v)
     going = Transition(wire.next, wire.fanout)
@@ -229,7 +240,7 @@ def digests_in(data: bytes) -> list[str]:
     """
     try:
         wire = _holding.decode(data)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise _unreadable(data) from error
     _check_version(wire.v)
     held = [entry.d for entry in wire.artifacts.values() if entry.d is not None]

@@ -8,7 +8,6 @@ import asyncio
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 
-import msgpack
 from blake3 import blake3
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -182,7 +181,7 @@ def int_entry(value: int) -> Entry:
 
 def items_entry(values: Sequence[int]) -> Entry:
     """A foreach's list of small items, inside the manifest."""
-    data = pack_list([bytes(msgpack.packb(int_entry(v).to_wire())) for v in values])
+    data = pack_list([int_entry(v).pack() for v in values])
     return Entry("packed", "builtins.list", len(data), blake3(data).hexdigest(), inline=data)
 
 

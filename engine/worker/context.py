@@ -14,7 +14,7 @@ from engine.flow.inputs import Inputs
 from engine.flow.parameters import Parameter
 from engine.flow.spec import ArtifactSource, FlowSpec, TaskBinding
 from engine.ids import Frame
-from engine.stores.artifacts import load_entry, load_item, unpack_entry
+from engine.stores.artifacts import load_entry, load_item
 from engine.stores.directory import BlobDirectory
 from engine.stores.manifest import Entry, Manifest
 from engine.stores.packed import PackedList
@@ -102,7 +102,7 @@ class TaskContext:
                 "the items of a foreach are not passed on to its join",
                 hint="keep what the join needs: self.item = self.input in the step before",
             )
-        entry = unpack_entry(spec.items[level])
+        entry = Entry.unpack(spec.items[level])
         if not spec.items_whole[level]:
             return load_entry(entry, self._directory)
         frames = [frame for frame in spec.frames if frame.is_foreach]

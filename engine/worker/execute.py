@@ -105,7 +105,7 @@ class _Attempt:
     def _run_step(self) -> None:
         spec, node = self._spec, self._node
         facts = _facts(self._program, spec, self._context.parameter_names)
-        variables = dict(spec.environment)
+        variables = spec.environment
         if node.is_parallel:
             facts |= {"is_parallel": True, "parallel": parallel_of(spec)}
             variables = {**variables_of(spec, self._master_port()), **variables}

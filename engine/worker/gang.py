@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from engine.ids import TaskKey
 from engine.stores.taskspec import TaskSpec
 
-_PORTS = range(20_000, 32_000)  # below those that Linux hands out by itself
+PORTS = range(20_000, 32_000)  # below those that Linux hands out by itself
 _THIS_MACHINE = "127.0.0.1"
 
 
@@ -65,4 +65,4 @@ def variables_of(spec: TaskSpec, port: int | None) -> dict[str, str]:
 def _agreed_port(spec: TaskSpec, place: Parallel) -> int:
     """A port that all of a gang come to, each by itself."""
     name = f"{spec.run_id}/{spec.step}/{place.control_task_id}/{spec.attempt}"
-    return _PORTS[zlib.crc32(name.encode()) % len(_PORTS)]
+    return PORTS[zlib.crc32(name.encode()) % len(PORTS)]

@@ -15,7 +15,7 @@ from engine.flow.current import current
 from engine.flow.graph import Graph, Kind, Node
 from engine.flow.spec import FlowSpec, step
 from engine.ids import Frame
-from engine.stores.artifacts import pack_entry, save_values
+from engine.stores.artifacts import save_values
 from engine.stores.directory import BlobDirectory
 from engine.stores.manifest import Manifest
 from engine.stores.taskspec import InputRef, TaskSpec
@@ -72,7 +72,7 @@ def _sample_spec() -> bytes:
         frames=(Frame("start", 0, 1),),
         parameters=parameters.pack(),
         inputs=[InputRef("start", "0", parent.pack())],
-        items=[pack_entry(entries["item"])],
+        items=[entries["item"].pack()],
         items_whole=[False],
     ).pack()
 

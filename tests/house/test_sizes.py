@@ -1,4 +1,6 @@
-from tests.house.sizes import too_large
+import pytest
+
+from tests.house.sizes import faults, modules, too_large
 
 
 def problems(source: str) -> list[str]:
@@ -25,3 +27,8 @@ def test_a_click_command_may_have_as_many_options_as_it_needs() -> None:
 
 def test_what_is_at_its_limit_passes() -> None:
     assert problems("x = 1\n" * 500) == []
+
+
+@pytest.mark.slow
+def test_nothing_of_ours_is_too_large() -> None:
+    assert faults(modules()) == []

@@ -156,7 +156,7 @@ MUTANTS = (
         "the result of another task is committed",
         (
             "driver",
-            "if not is_mine or not (ended.reused or _is_of_run(head, ended, self._parts.began)):",
+            "if not is_mine or not (ended.reused or _is_of_run(head, ended, began)):",
             "if False:",
         ),
     ),
@@ -251,9 +251,8 @@ MUTANTS = (
         "the items of one foreach are given to the next",
         (
             "jobs",
-            "            items.append(found.whole if found.each is None else "
-            "found.each[frame.index])",
-            "            items.append(found.whole if found.each is None else found.each[0])",
+            "item = found.each[frame.index] if found.each is not None else None",
+            "item = found.each[0] if found.each is not None else None",
         ),
     ),
     mutant(

@@ -127,7 +127,7 @@ class Worker:
 
 
 def _unpacked(data: bytes) -> Entry:
-    entry = Entry.from_wire(msgpack.unpackb(data))
+    entry = Entry.unpack(data)
     assert entry == int_entry(int(entry.inline or b""))
     return entry
 

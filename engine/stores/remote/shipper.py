@@ -18,7 +18,7 @@ from engine import crashpoints
 from engine.errors import NotFoundError, RunFencedError, StoreAccessError
 from engine.groups import unwrapped
 from engine.stores.access import access_error
-from engine.stores.artifacts import PACKED, read_entry, unpack_entry
+from engine.stores.artifacts import PACKED, read_entry
 from engine.stores.base import BlobStore
 from engine.stores.directory import BlobDirectory
 from engine.stores.journals import JournalReader
@@ -286,7 +286,7 @@ class Shipper:
             into[digest] = Wanted(entry.identity, is_likely_there=there is There.LIKELY)
         if entry.serializer == PACKED and not (there is There.CERTAIN and entry.digest):
             for item in PackedList(read_entry(entry, self._directory)):
-                self._add(unpack_entry(item), into, there)
+                self._add(Entry.unpack(item), into, there)
 
     async def _upload(self, wanted: dict[bytes, Wanted]) -> None:
         with unwrapped():

@@ -25,6 +25,6 @@ def test_a_port_at_which_somebody_listens_is_not_given() -> None:
 def test_when_no_port_is_free_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        monkeypatch.setattr(ports, "_PORTS", range(port, port + 1))
+        monkeypatch.setattr(ports, "PORTS", range(port, port + 1))
         with pytest.raises(ExecutorError, match="is free for a gang"):
             Ports().take("a gang")

@@ -12,10 +12,10 @@ from engine.flow.graph import Graph, Retry, Transition
 from engine.ids import TaskKey
 from engine.scheduler.commands import Launch
 from engine.scheduler.events import ResultRef
-from engine.scheduler.jobs import JobFactory, RunFacts
+from engine.scheduler.jobs import JobFactory, ReadList, RunFacts
 from engine.scheduler.journal import RetryDueRecord, SucceededRecord, encode
 from engine.stores.manifest import Entry, Manifest
-from engine.stores.packed import PackedList
+from engine.stores.packed import PackedList, pack_list
 from engine.stores.taskspec import InputRef, TaskSpec
 from engine.testing.fakes import MemoryBlobs, MemoryJournal, int_entry, items_entry
 from tests.unit.scheduler.flows import FANNED, LINE, NESTED, Step, flow, item
@@ -37,7 +37,9 @@ START = TaskKey("start")
 class Bench:
     """A factory over a journal in memory whose reads are counted."""
 
-    def __init__(self, graph: Graph, facts: RunFacts = FACTS) -> None:
+    def __init__(
+        self, graph: Graph, facts: RunFacts = FACTS, read_list: ReadList | None = None
+    ) -> None:
         self.reads = 0
         bench = self
 
@@ -48,7 +50,7 @@ class Bench:
 
         self.journal = Counting()
         self.blobs = MemoryBlobs()
-        self.factory = JobFactory(graph, facts, self.journal, self.blobs.put)
+        self.factory = JobFactory(graph, facts, self.journal, self.blobs.put, read_list)
 
     def commit(self, task: TaskKey, items: Entry | None = None, pad: int = 0) -> ResultRef:
         artifacts = {"pad": Entry("bytes", "bytes", pad, "", inline=b"x" * pad)} if pad else {}
@@ -130,7 +132,7 @@ def test_each_child_gets_its_own_item_only() -> None:
     for index in range(3):
         spec = bench.spec(item("work", ("start", index, 3)), [split], (split,))
         assert list(spec.items_whole) == [False]
-        assert Entry.from_wire(msgpack.unpackb(spec.items[0])) == int_entry(10 + index)
+        assert Entry.unpack(spec.items[0]) == int_entry(10 + index)
 
 
 def test_items_of_nested_foreachs_come_outermost_first() -> None:
@@ -140,7 +142,7 @@ def test_items_of_nested_foreachs_come_outermost_first() -> None:
     inner_split = bench.commit(outer, items_entry([20, 21, 22]))
     inner = item("inner", ("start", 1, 2), ("outer", 2, 3))
     spec = bench.spec(inner, [inner_split], (outer_split, inner_split))
-    assert [Entry.from_wire(msgpack.unpackb(data)) for data in spec.items] == [
+    assert [Entry.unpack(data) for data in spec.items] == [
         int_entry(11),
         int_entry(22),
     ]
@@ -160,7 +162,26 @@ def test_a_list_that_cannot_be_read_here_is_passed_on_whole(items: Entry) -> Non
     split = bench.commit(START, items)
     spec = bench.spec(item("work", ("start", 1, 2)), [split], (split,))
     assert list(spec.items_whole) == [True]
-    assert Entry.from_wire(msgpack.unpackb(spec.items[0])) == items
+    assert Entry.unpack(spec.items[0]) == items
+
+
+def test_of_a_list_in_a_blob_that_is_here_each_child_gets_its_item_unless_it_is_large() -> None:
+    reads: list[Entry] = []
+    large = Entry("bytes", "bytes", 5_000, "", inline=b"x" * 5_000)
+    data = pack_list([int_entry(10).pack(), large.pack()])
+
+    async def read_list(entry: Entry) -> memoryview:
+        reads.append(entry)
+        return memoryview(data)
+
+    bench = Bench(FANNED, read_list=read_list)
+    items = Entry("packed", "list", len(data), "sha", digest="d" * 64)
+    split = bench.commit(START, items)
+    small, big = (bench.spec(item("work", ("start", i, 2)), [split], (split,)) for i in (0, 1))
+
+    assert (list(small.items_whole), Entry.unpack(small.items[0])) == ([False], int_entry(10))
+    assert (list(big.items_whole), Entry.unpack(big.items[0])) == ([True], items)
+    assert reads == [items]  # once for both
 
 
 def joined(bench: Bench, width: int, pad: int = 0) -> tuple[TaskSpec, list[InputRef]]:

@@ -8,7 +8,7 @@ from engine.errors import InvariantError
 from engine.flow.graph import Graph, Kind, Node, Transition
 from engine.scheduler.events import ResultRef, RetryDue, RunStarted
 from engine.scheduler.joins import Fanout
-from engine.scheduler.machine import LEGAL_MOVES, Scheduler, State
+from engine.scheduler.machine import LEGAL_MOVES, Scheduler, State, Task
 from tests.unit.scheduler import laws, laws_of_gangs, laws_of_trouble
 from tests.unit.scheduler.flows import FANNED, LINE
 from tests.unit.scheduler.hand import PARAMETERS, START, Hand, MakeScheduler
@@ -141,4 +141,4 @@ def test_a_task_cannot_be_started_twice() -> None:
     hand = Hand(Scheduler, LINE)
     hand.start()
     with pytest.raises(InvariantError, match="start/0 was started twice"):
-        hand.scheduler._spawn(START, (), None)
+        hand.scheduler._spawn(Task(START, (), None))

@@ -121,8 +121,8 @@ MUTANTS = [
     Mutant(
         "the fallback is lost, and user code runs again",
         machine,
-        "task.inputs, scope, task.fallback, task.gang)",
-        "task.inputs, scope, None, task.gang)",
+        "self.inputs, scope, self.fallback, self.gang)",
+        "self.inputs, scope, None, self.gang)",
     ),
     Mutant(
         "a fallback catches the failure of the last fallback",

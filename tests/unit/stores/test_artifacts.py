@@ -29,10 +29,9 @@ from engine.stores.artifacts import (
     item_bytes,
     load_entry,
     load_item,
-    pack_entry,
+    mapped_if_here,
     pack_items,
     save_values,
-    unpack_entry,
 )
 from engine.stores.cas import ContentAddressedStore
 from engine.stores.directory import BlobDirectory
@@ -40,6 +39,7 @@ from engine.stores.layout import Layout
 from engine.stores.local import LocalBlobStore
 from engine.stores.manifest import Entry, Manifest
 from engine.stores.memory import MemoryBlobStore
+from engine.stores.packed import PackedList
 from tests.unit.stores.conftest import blob_files
 
 
@@ -49,7 +49,7 @@ def save(value: object, directory: BlobDirectory) -> Entry:
 
 def travelled(entry: Entry) -> Entry:
     """As a reader in another process gets it."""
-    return unpack_entry(pack_entry(entry))
+    return Entry.unpack(entry.pack())
 
 
 VALUES: dict[str, Any] = {
@@ -192,7 +192,7 @@ def test_each_item_comes_back_alone(layout: Layout, items: list[Any]) -> None:
         back = load_item(entry, index, directory)
         assert type(back) is type(item)
         np.testing.assert_equal(back, item)
-        again = load_entry(unpack_entry(item_bytes(entry, index, directory)), directory)
+        again = load_entry(Entry.unpack(item_bytes(entry, index, directory)), directory)
         np.testing.assert_equal(again, item)
     with pytest.raises(IndexError):
         load_item(entry, len(items), directory)
@@ -201,7 +201,7 @@ def test_each_item_comes_back_alone(layout: Layout, items: list[Any]) -> None:
 def test_the_short_way_for_ints_makes_the_same_entries(directory: BlobDirectory) -> None:
     for number in (0, -1, 12345, 2**62, -(2**63)):
         entry = pack_items([number], directory, step="s")
-        assert unpack_entry(item_bytes(entry, 0, directory)) == save(number, directory)
+        assert Entry.unpack(item_bytes(entry, 0, directory)) == save(number, directory)
 
 
 def test_large_items_are_blobs_of_their_own(layout: Layout) -> None:
@@ -272,3 +272,25 @@ async def test_a_manifest_of_a_later_version_is_refused() -> None:
     await blobs.put("m", [b"\xc1 no msgpack"])
     with pytest.raises(StoreError, match="damaged"):
         await ArtifactStore(blobs).committed("m")
+
+
+def test_a_list_of_items_is_mapped_where_its_blob_lies_unhurt_and_never_fetched(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    fetched: list[str] = []
+    directory = BlobDirectory(str(tmp_path), fetch=fetched.append)
+    entry = pack_items(list(range(1_000)), directory, step="start")
+    assert entry.digest is not None
+
+    view = mapped_if_here(directory, entry)
+    assert view is not None
+    assert load_entry(Entry.unpack(PackedList(view)[7]), directory) == 7
+
+    path = Path(directory.path(entry.digest))
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert mapped_if_here(directory, entry) is None
+    path.unlink()
+    assert mapped_if_here(directory, entry) is None
+    assert mapped_if_here(directory, replace(entry, digest=None, inline=b"")) is None
+    assert fetched == []

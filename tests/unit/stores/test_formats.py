@@ -31,7 +31,6 @@ from engine.scheduler.journal import (
     encode,
 )
 from engine.stores.artifact_store import manifest_key
-from engine.stores.artifacts import pack_entry, unpack_entry
 from engine.stores.cas import blob_key
 from engine.stores.codecs import decompress
 from engine.stores.directory import digest_of
@@ -98,7 +97,7 @@ BATCHES = (
     LogBatch("work", "3.1", 2, "stdout", [(10, "first"), (12, "ünï \udc80")]),
     LogBatch("work", "3.1", 2, "stderr", [(11, "")]),
 )
-ITEMS = [b"", b"one", pack_entry(INLINE)]
+ITEMS = [b"", b"one", INLINE.pack()]
 BUFFERS = [bytearray(b"\x01" * 4096), bytearray(b"\x02" * 5000)]
 
 
@@ -142,7 +141,7 @@ WRITERS: dict[str, Callable[[Path], bytes]] = {
     "journal": frames_file,
     "log": log_file,
     "manifest": lambda _: MANIFEST.pack(),
-    "entry": lambda _: pack_entry(BLOB),
+    "entry": lambda _: BLOB.pack(),
     "packed-list": lambda _: pack_list(ITEMS),
     "pickle-with-buffers": lambda _: joined(Buffered()),
     "json-value": lambda _: joined({"a": [1, 2.5, None, True, "ünï"], "b": {}}),
@@ -174,7 +173,7 @@ def test_an_old_log_is_read() -> None:
 
 def test_an_old_manifest_is_read() -> None:
     assert Manifest.unpack((GOLDEN / "manifest").read_bytes()) == MANIFEST
-    assert unpack_entry((GOLDEN / "entry").read_bytes()) == BLOB
+    assert Entry.unpack((GOLDEN / "entry").read_bytes()) == BLOB
 
 
 def test_an_old_packed_list_is_read() -> None:

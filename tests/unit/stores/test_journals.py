@@ -123,6 +123,7 @@ def test_a_tail_of_zeros_is_no_frame(tmp_path: Path) -> None:
     assert read(tmp_path / "f") == ([(4, b"one")], Torn(end, 4096))
 
 
+@pytest.mark.slow
 def test_a_tail_that_is_too_long_for_a_torn_one_is_damage(tmp_path: Path) -> None:
     written(tmp_path / "f", [b"one"])
     os.truncate(tmp_path / "f", 9 << 20)

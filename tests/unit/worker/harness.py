@@ -13,7 +13,7 @@ from engine.flow.graph import Graph, Kind, Node
 from engine.flow.lint import graph_of
 from engine.flow.spec import FlowSpec, steps_of
 from engine.ids import Frame
-from engine.stores.artifacts import load_entry, pack_entry, save_values
+from engine.stores.artifacts import load_entry, save_values
 from engine.stores.directory import BlobDirectory
 from engine.stores.layout import create_layout
 from engine.stores.manifest import Manifest
@@ -95,7 +95,7 @@ def in_foreach(split: str, index: int, total: int, item: bytes) -> dict[str, obj
 
 def whole_list(manifest: Manifest) -> bytes:
     assert manifest.items is not None
-    return pack_entry(manifest.items)
+    return manifest.items.pack()
 
 
 def loose_graph(flow: type[FlowSpec], target: str) -> Graph:

@@ -106,6 +106,7 @@ async def test_r20_two_collections_at_once_open_no_gate_but_their_own(tmp_path: 
     await waiting[0]
 
 
+@pytest.mark.slow
 async def test_r20_what_a_wide_foreach_names_is_known_on_other_machines(tmp_path: Path) -> None:
     clock = Clock()
     blobs = Hooked(clock)
