@@ -6,6 +6,7 @@ its own, so it must not need the caller's loop.
 
 import asyncio
 import atexit
+import os
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, Future, wait
@@ -25,6 +26,7 @@ class Portal(Generic[C]):
     """Calls what `make` makes, which lives on the portal's loop. Closed by `close`, or at exit.
 
     It may be used from any thread but its own, with or without a running loop, by several at once.
+    A fork of the process starts a thread of its own, and has `make` called again.
 
     Args:
         make: called on the loop, once.
@@ -37,6 +39,8 @@ class Portal(Generic[C]):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._made: C | None = None
+        self._pid = os.getpid()
+        self._parents: tuple[object, ...] = ()
 
     def call(self, work: Callable[[C], Awaitable[R]]) -> R:
         """Do `work` on the loop and wait for it; what it raises is raised here.
@@ -53,6 +57,7 @@ class Portal(Generic[C]):
                 self._made = self._make()
             return await work(self._made)
 
+        self._leave_to_parent()
         call = Call(run)
         loop: asyncio.AbstractEventLoop | None = None
         try:
@@ -74,6 +79,7 @@ class Portal(Generic[C]):
 
     def close(self) -> None:
         """End the thread; a later call starts another. The thread itself may call this, too."""
+        self._leave_to_parent()
         with self._lock:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
             if loop is None or thread is None:
@@ -83,6 +89,15 @@ class Portal(Generic[C]):
         atexit.unregister(self.close)
         if thread is not threading.current_thread():
             thread.join()
+
+    def _leave_to_parent(self) -> None:
+        """In a fork, let go of what has stayed behind: the thread, and the lock if it was held."""
+        if self._pid != os.getpid():
+            # Kept: to take them apart would reach into the sockets that both processes have.
+            self._parents = (self._loop, self._made, self._parents)
+            self._loop, self._thread, self._made = None, None, None
+            self._lock = threading.RLock()
+            self._pid = os.getpid()
 
     def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:

@@ -52,11 +52,15 @@ def leave(code: int) -> NoReturn:
     That is 20 to 40 ms of a run's 160 less. Besides, the threads of obstore answer loops that are
     gone, and one that did so while the interpreter came apart would abort the process.
     """
-    threading._shutdown()  # type: ignore[attr-defined]  # waits for the user's threads
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]  # waits for the user's threads
+    except KeyboardInterrupt:  # then it does not
+        code = EXIT_INTERRUPTED
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
+        if stream is not None:  # as it is of a process that was started without
+            with suppress(OSError, ValueError):
+                stream.flush()
     os._exit(code)
 
 
@@ -85,7 +89,8 @@ def invoke(
         arm_crash_point()
         with group.make_context(group.name, args or ["--help"], obj=session) as context:
             code = group.invoke(context)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except Exit as stop:
         return stop.exit_code

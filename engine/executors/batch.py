@@ -125,11 +125,11 @@ class BatchExecutor:
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait([self._running])
-            left = [f for f in self._fleet.flights.values() if f.unit is not None]
-            if left and not self._config.is_detached:
-                with suppress(TimeoutError, EngineError):
-                    async with asyncio.timeout(_CLOSE_S):
-                        await self._terminate(left, "aflow ends")
+            left = [] if self._config.is_detached else self._fleet.flights.values()
+            with suppress(TimeoutError, EngineError):
+                async with asyncio.timeout(_CLOSE_S):
+                    await self._terminate([f for f in left if f.unit], "aflow ends")
+                    await self._submitter.end_leftovers(self._fleet.husks)
         self._updates.close()
 
     # -- the tasks -------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ class BatchExecutor:
             self._fail(what.names, error)
             return
         unit = self._accept(accepted)
-        # Those that were cancelled while Batch took them, end there now.
+        # Those that were cancelled while Batch took them have ended here; now they end there.
         for job_id in unit.idle():
             with suppress(EngineError):
                 await self._client.terminate(job_id, "cancelled before it began")
@@ -265,11 +265,11 @@ class BatchExecutor:
                     await self._wake_asker.wait()
                     await asyncio.sleep(config.ask_min_s)
             self._wake_asker.clear()
-            if not self._fleet.units:
+            if not (self._fleet.units or self._fleet.husks):
                 continue
             try:
                 has_changed, pages = await self._ask()
-                await self._submitter.end_copies()
+                await self._submitter.end_leftovers(self._fleet.husks)
                 patience.is_well()
             except EngineError as error:
                 patience.bear(error)
@@ -312,6 +312,7 @@ class BatchExecutor:
         seen, name = flight.seen, flight.job.name
         times = (seen.started_us, seen.stopped_us) if seen else (None, None)
         outcome = await self._post.settle(flight.job)
+        flight.is_silent = is_over
         if outcome is not None:
             self._end(name, Exit(ExitKind.RETURNED), outcome=outcome, times=times)
         elif not is_over:
@@ -324,10 +325,9 @@ class BatchExecutor:
 
     async def _tell_log(self, name: str, seen: Seen) -> None:
         """What a container printed that could not say so itself."""
-        if self._config.read_log is None or not seen.log_stream:
-            return
+        read = self._config.read_log
         with suppress(EngineError):
-            if lines := await self._config.read_log(seen.log_stream):
+            if read and seen.log_stream and (lines := await read(seen.log_stream)):
                 self._start(name, seen.started_us)
                 self._updates.tell(JobOutput(name, "stderr", tuple(lines)))
 

@@ -34,6 +34,7 @@ class Unit(Struct, eq=False):
     seen: Seen | None = None
     misses: int = 0
     looked: int = 0  # how many ends the parent told of when its children were last asked for
+    is_torn: bool = False  # one of its jobs has ended without a word
 
     @property
     def containers(self) -> list[int]:
@@ -76,6 +77,7 @@ class Flight(Struct, eq=False):
     seen: Seen | None = None
     started_us: int | None = None
     cancelled: str | None = None
+    is_silent: bool = False  # how it ended was not said by itself
 
     @property
     def job_id(self) -> str | None:
@@ -94,10 +96,15 @@ class Findings(Struct):
 
 
 class Fleet:
-    """Jobs from `add` to `remove`."""
+    """Jobs from `add` to `remove`.
+
+    `husks` are the ids of gangs that are over for us, and may not be for Batch: a main node waits
+    for each other one to say that it has ended.
+    """
 
     def __init__(self) -> None:
         self.flights: dict[str, Flight] = {}
+        self.husks: list[str] = []
         self._units: dict[str, Unit] = {}
 
     @property
@@ -127,8 +134,11 @@ class Fleet:
         flight = self.flights.pop(name, None)
         if flight is not None and (unit := flight.unit) is not None:
             unit.live.discard(flight.index)
+            unit.is_torn |= flight.is_silent
             if not unit.live:
                 self._units.pop(unit.job_id, None)
+                if unit.is_torn and unit.submission.is_gang:
+                    self.husks.append(unit.job_id)
         return flight
 
     def to_ask(self) -> list[str]:

@@ -204,15 +204,19 @@ class Submitter:
                 self._defined.add(name)
         return name
 
-    async def end_copies(self) -> None:
-        """End what a SubmitJob has started whose answer was lost, if it did so after all.
+    async def end_leftovers(self, husks: list[str]) -> None:
+        """End what a SubmitJob has started whose answer was lost, if it did so after all; and the
+        jobs of these ids, which are taken off the list.
 
         Raises:
             ExecutorError: Batch does not answer; what is left is looked at by the next call.
         """
-        while self._unclear:
-            await self._end_copies_of(self._unclear[-1])
-            self._unclear.pop()
+        for job_id in list(husks):
+            await self._client.terminate(job_id, "a node of it died, and no other is at work")
+            husks.remove(job_id)
+        for accepted in list(self._unclear):
+            await self._end_copies_of(accepted)
+            self._unclear.remove(accepted)
 
     async def _end_copies_of(self, accepted: Accepted) -> None:
         what = accepted.submission

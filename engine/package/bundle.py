@@ -5,13 +5,14 @@ so equal trees are equal bytes and one blob. The tar is plain: the store compres
 
 It is written here and not by `tarfile`, whose import (3 ms) every start after an edit would wait
 for; the layout is that of POSIX.1-1988 (ustar), with the extended headers of POSIX.1-2001 (pax) for
-names that it has no room for. It is read by `tarfile`, whose filter "data" refuses members that
-would land outside of the directory.
+names that it has no room for. It is read by `tarfile`, but laid out here: the filters of `tarfile`,
+which refuse members that would land outside of the directory, are not in Python 3.11.0 to 3.11.3.
 """
 
 import io
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,11 +143,10 @@ class Bundle:
             StoreError: the package is damaged, or a member would land outside of the directory.
         """
         directory.mkdir(parents=True, exist_ok=True)
+        root = os.path.realpath(directory)
         with self.open() as tar:
-            try:
-                tar.extractall(directory, filter="data")
-            except import_module("tarfile").FilterError as error:
-                raise StoreError(f"a code package is refused: {error}") from error
+            for member in tar:
+                _lay_out(tar, member, root)
 
     def open(self) -> "tarfile.TarFile":
         """The tar, open for reading.
@@ -160,6 +160,32 @@ class Bundle:
         except library.TarError as error:
             raise StoreError(f"a code package cannot be read: {error}") from error
         return opened
+
+
+def _lay_out(tar: "tarfile.TarFile", member: "tarfile.TarInfo", root: str) -> None:
+    place = os.path.join(root, member.name.lstrip("/"))
+    above = _inside(root, os.path.dirname(place), member)
+    os.makedirs(above, exist_ok=True)
+    with suppress(FileNotFoundError):
+        os.unlink(place)
+    if member.issym():
+        _inside(root, os.path.join(above, member.linkname), member)
+        os.symlink(member.linkname, place)
+    elif member.isreg() and (content := tar.extractfile(member)) is not None:
+        mode = 0o755 if member.mode & 0o100 else 0o644
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        with content, open(os.open(place, flags, mode), "wb") as file:
+            file.write(content.read())
+    else:
+        raise StoreError(f"a code package is refused: {member.name!r} is no file and no link")
+
+
+def _inside(root: str, place: str, member: "tarfile.TarInfo") -> str:
+    """Where a path leads to, once its links are followed; refused if that is not below the root."""
+    real = os.path.realpath(place)
+    if os.path.commonpath((root, real)) != root:
+        raise StoreError(f"a code package is refused: {member.name!r} leads out of its directory")
+    return real
 
 
 def suffixes_of(text: str) -> tuple[str, ...]:

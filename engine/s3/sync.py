@@ -23,8 +23,10 @@ class _Awaited(aio.S3):
         await self.close()
 
 
-def _portal_of(s3: _Awaited) -> Portal[_Awaited]:
-    return Portal(lambda: s3)
+def _portal_of(first: _Awaited, options: Options) -> Portal[_Awaited]:
+    """A portal to `first`; after a fork, to one like it, for a client belongs to one loop."""
+    unused = [first]
+    return Portal(lambda: unused.pop() if unused else _Awaited(first.root, **options))
 
 
 class S3:
@@ -39,7 +41,7 @@ class S3:
         **options: Unpack[Options],
     ) -> None:
         self._aio = _Awaited(s3root, run, bucket, prefix, **options)
-        self._portal = _portal_of(self._aio)
+        self._portal = _portal_of(self._aio, options)
         # What nobody closes is closed when it is garbage; at exit the portal sees to itself.
         weakref.finalize(self, self._portal.close).atexit = False
 

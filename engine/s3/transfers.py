@@ -32,6 +32,12 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
 _NAME_MAX = 60
 
 
+def _remove_own(directory: str, pid: int) -> None:
+    """Remove a directory, but not in a fork of the process that has made it, and may use it."""
+    if os.getpid() == pid:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 class _Opened(Struct):
     """A bucket in use."""
 
@@ -62,7 +68,10 @@ class Transfers:
         """End the connections and remove the files."""
         if self._directory is not None:
             self._directory = None
-            await asyncio.to_thread(self._remove)
+            try:
+                await asyncio.to_thread(self._remove)
+            except RuntimeError:  # the program is at its end, and starts no thread any more
+                self._remove()
         opened, self._buckets = self._buckets, {}
         for bucket in opened.values():
             await bucket.store.aclose()
@@ -131,7 +140,7 @@ class Transfers:
         if self._directory is None:
             self._directory = tempfile.mkdtemp(prefix="aflow-s3-", dir=self._tmproot)
             # At the latest when nobody has this any more: people forget to close.
-            self._remove = weakref.finalize(self, shutil.rmtree, self._directory, True)
+            self._remove = weakref.finalize(self, _remove_own, self._directory, os.getpid())
         name = _UNSAFE.sub("_", at.key.rpartition("/")[2])[-_NAME_MAX:]
         return os.path.join(self._directory, f"{next(self._numbers)}-{name}")
 

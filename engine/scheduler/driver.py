@@ -363,7 +363,7 @@ class Driver:
             try:
                 jobs += [await self._parts.jobs.make(launch, task) for task in tasks]
                 launched += [(task, launch.attempt) for task in tasks]
-            except StoreError as error:
+            except (StoreError, ExecutorError) as error:
                 now_us, failure = self._ledger.now_us(), Failure.from_error(error)
                 news += [Ended(task, launch.attempt, now_us, now_us, failure) for task in tasks]
         return jobs, launched, news

@@ -117,6 +117,7 @@ class JobFactory:
 
         Raises:
             StoreError: the journal cannot be read, or the store did not take the inputs.
+            ExecutorError: there is no port for the gang.
         """
         task = task or launch.task
         node, facts = self._graph[task.step], self._facts

@@ -214,7 +214,7 @@ def glance(payload: bytes) -> Glance:
     """
     try:
         wire = _glance.decode(payload)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         wire = None
     if wire is None or wire.v != VERSION or wire.k not in _READERS:
         decode(payload)  # says what is wrong

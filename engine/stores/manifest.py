@@ -19,6 +19,8 @@ VERSION = 1
 MANIFEST_MAX_BYTES = 64 << 20
 """Largest manifest that may be committed, packed: some 50,000 artifacts."""
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 
 class FileIdentity(Struct, frozen=True, array_like=True):
     """What `stat` said of a local blob right after its bytes were hashed.
@@ -78,7 +80,7 @@ class Entry(Struct, frozen=True, rename=_FIELDS, omit_defaults=True):
         """
         try:
             return cast("Self", _entry.decode(data))
-        except (msgspec.DecodeError, RecursionError) as error:
+        except _UNREADABLE as error:
             raise StoreError("an entry of a value cannot be read: it is damaged") from error
 
     @classmethod
@@ -138,7 +140,7 @@ class Manifest(Struct, frozen=True):
         """
         try:
             wire = _manifest.decode(data)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except _UNREADABLE as error:
             raise _unreadable(data) from error
         _check_version(wire.v)
         return cls(
@@ -221,7 +223,7 @@ def outline(data: bytes) -> Outline:
         )
     try:
         wire = _outline.decode(data)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise _unreadable(data) from error
     _check_version(wire.v)
     going = Transition(wire.next, wire.fanout)
@@ -238,7 +240,7 @@ def digests_in(data: bytes) -> list[str]:
     """
     try:
         wire = _holding.decode(data)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise _unreadable(data) from error
     _check_version(wire.v)
     held = [entry.d for entry in wire.artifacts.values() if entry.d is not None]

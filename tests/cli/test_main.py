@@ -372,3 +372,38 @@ leave(7)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
 
     assert (done.returncode, done.stdout) == (7, "thread\nexit function\n")
+
+
+def test_an_interrupt_of_the_wait_for_threads_ends_the_process_and_no_more() -> None:
+    program = """
+import _thread, atexit, threading
+from engine.cli.main import leave
+
+def endless():
+    _thread.interrupt_main()
+    threading.Event().wait()
+
+atexit.register(print, "exit function")
+thread = threading.Thread(target=endless)
+threading._register_atexit(thread.start)
+leave(0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (130, "exit function\n", "")
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_process_without_a_standard_stream_ends_with_its_own_exit_code(closed: str) -> None:
+    program = f"""
+import sys
+from engine.cli.main import invoke, leave
+
+sys.{closed} = None  # as Python has it of a descriptor that was closed
+leave(invoke(["config", "show"]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (0, "")

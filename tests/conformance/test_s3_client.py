@@ -4,6 +4,8 @@ import asyncio
 import inspect
 import io
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -318,6 +320,54 @@ def test_both_clients_have_the_same_names_and_arguments() -> None:
             assert inspect.signature(awaited).parameters == inspect.signature(plain).parameters, (
                 name
             )
+
+
+UNCLOSED = """
+import sys
+from engine import S3
+
+s3 = S3(sys.argv[1], tmproot=sys.argv[2])
+s3.put("key", b"data")
+print(s3.get("key").text)
+"""
+
+
+def test_a_program_that_closes_no_client_ends_and_leaves_nothing(
+    server: ServerAddress, s3_url: str, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-P", "-c", UNCLOSED, s3_url, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "data\n", "")
+    assert not list(tmp_path.iterdir())
+
+
+FORKED = """
+import atexit, os, sys
+from pathlib import Path
+from engine import S3
+
+s3 = S3(sys.argv[1])
+s3.put("key", b"of the parent")
+path = s3.get("key").path
+child = os.fork()
+if not child:  # as a step of a flow whose module has used S3
+    assert s3.get("key").blob == b"of the parent"
+    s3.put("other", b"of the child")
+    atexit._run_exitfuncs()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert Path(path).read_bytes() == b"of the parent"
+print(s3.get("other").text)
+"""
+
+
+def test_a_client_can_be_used_by_a_fork_of_the_process_that_has_used_it(
+    server: ServerAddress, s3_url: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", FORKED, s3_url], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "of the child\n", "")
 
 
 def test_the_files_of_a_client_that_nobody_closed_go_with_it(

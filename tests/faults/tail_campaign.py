@@ -35,7 +35,7 @@ from engine.stores.remote.parcels import Boot, Ending, Order
 from engine.stores.s3.store import open_s3
 from engine.stores.taskspec import Report
 from engine.testing.fault_proxy import Faults, fault_proxy
-from engine.testing.servers import shared_server
+from engine.testing.servers import ServerAddress, shared_server
 from tests.faults.batch_adoption import environment
 from tests.servers import BATCH_OPTIONS, BUCKET, make_bucket
 
@@ -120,20 +120,18 @@ class Talk:
     seed: int = 1
 
 
-def campaign(folder: Path, talk: Talk) -> Tail:
-    """Start servers, a run and readers; talk, and see what is read. `os.environ` leads to AWS then.
+def campaign(folder: Path, talk: Talk, s3: ServerAddress, url: str) -> Tail:
+    """Start Batch, a run and readers; talk, and see what is read. `os.environ` leads to AWS then.
 
     Args:
         folder: an empty one.
         talk: what the tasks say.
+        s3: a SeaweedFS.
+        url: an empty place in it.
     """
     options = (*BATCH_OPTIONS, "--no-op", "3600", "--vcpus", str(talk.tasks))
-    with (
-        shared_server("seaweedfs", folder) as s3,
-        shared_server("batch", folder, options=options) as batch,
-    ):
-        asyncio.run(make_bucket(s3))
-        env = environment(batch, f"s3://{BUCKET}/tail", folder / "cache")
+    with shared_server("batch", folder, options=options) as batch:
+        env = environment(batch, url, folder / "cache")
         env["AWS_ENDPOINT_URL_S3"] = s3.endpoint_url
         os.environ.update({name: value for name, value in env.items() if name != "PATH"})
         (folder / "chatty.py").write_text(FLOW)
@@ -284,9 +282,10 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=40.0)
     parser.add_argument("--every", type=float, default=10.0, metavar="S", help="between two lines")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        talk = Talk(options.tasks, options.seconds, options.every)
-        tail = campaign(Path(name), talk)
+    talk = Talk(options.tasks, options.seconds, options.every)
+    with tempfile.TemporaryDirectory() as name, shared_server("seaweedfs", Path(name)) as s3:
+        asyncio.run(make_bucket(s3))
+        tail = campaign(Path(name), talk, s3, f"s3://{BUCKET}/tail")
     for line in (f"{options.tasks:,} tasks: {tail}", *tail.problems):
         sys.stdout.write(f"{line}\n")
     return int(bool(tail.problems) or tail.p99_s > 5.0)

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from engine.testing.servers import ServerAddress
 from tests.faults.tail_campaign import Talk, campaign
 
 
 def test_a_tail_of_many_tasks_loses_nothing_asks_rarely_and_leaves_the_run_alone(
     tmp_path: Path,
+    seaweedfs: ServerAddress,
+    s3_url: str,
     monkeypatch: pytest.MonkeyPatch,
     record_property: Callable[[str, object], None],
 ) -> None:
@@ -17,7 +20,7 @@ def test_a_tail_of_many_tasks_loses_nothing_asks_rarely_and_leaves_the_run_alone
         # What the campaign sets goes with the test.
         monkeypatch.setenv(name, "set")
         monkeypatch.delenv(name)
-    tail = campaign(tmp_path, Talk(tasks=30, seconds=5.0, every_s=0.5))
+    tail = campaign(tmp_path, Talk(tasks=30, seconds=5.0, every_s=0.5), seaweedfs, s3_url)
     assert not tail.problems
     # A pull a second at most, of a list and of what is new: whatever the number of tasks.
     assert tail.requests <= 10 + 8 * tail.took_s

@@ -125,7 +125,8 @@ def judge(lived: Lived, ending: str, *, twin: Scheduler, before: Sequence[Journa
     _judge_raised(lived)
     is_whole = ending != "killed" and not lived.has_lost_journal
     judge_journal(lived.journal, is_whole=is_whole)
-    judge_gangs(lived.journal, is_whole=is_whole)
+    # A driver that fell over a bug has written as much of a gang as a killed one.
+    judge_gangs(lived.journal, is_whole=is_whole and lived.raised is None)
     if lived.is_fenced:
         frames = len(records_of(lived.journal))
         demand(frames < (lived.epoch.faults.lease_lost_at or 0), "a stale driver committed")

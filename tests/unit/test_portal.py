@@ -68,6 +68,41 @@ def test_a_program_ends_that_has_closed_no_portal() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "closed\n", "")
 
 
+def test_a_fork_has_a_loop_of_its_own_and_leaves_that_of_its_parent_alone() -> None:
+    program = """
+        import os
+        from engine.portal import Portal
+
+        class Made:
+            async def aclose(self): print("closed by", who, flush=True)
+
+        async def pid(made): return os.getpid()
+
+        who = "parent"
+        portal = Portal(Made)
+        assert portal.call(pid) == os.getpid()
+        portal._lock.acquire()  # as another thread may have done
+        child = os.fork()
+        if not child:
+            who = "child"
+            assert portal.call(pid) == os.getpid()
+            portal.close()
+            os._exit(0)
+        portal._lock.release()
+        assert os.waitpid(child, 0)[1] == 0
+        assert portal.call(pid) == os.getpid()
+    """
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.stdout == "closed by child\nclosed by parent\n"
+
+
 def test_a_portal_may_be_closed_by_its_own_thread() -> None:
     """As the collector of garbage does that finds a forgotten reader there."""
     made = Made()

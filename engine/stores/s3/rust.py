@@ -6,6 +6,7 @@ errors are text that ends in the server's answer.
 """
 
 import asyncio
+import os
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -40,6 +41,14 @@ ten minutes left."""
 _PIECE_BYTES = 1 << 20
 """Written to its file while it is in the processor's cache, in memory that is used again: half the
 CPU time of whole ranges (docs/decisions/0008)."""
+
+
+_used_in: list[int] = []  # the process whose threads obstore has, once it has any
+
+
+def is_lost() -> bool:
+    """Whether this process was forked by one that has used obstore: it would wait for ever."""
+    return bool(_used_in) and _used_in[0] != os.getpid()
 
 
 class RustSender:
@@ -159,6 +168,7 @@ class RustSender:
     def _made(self, location: Location) -> Any:  # Any: as above
         from obstore.store import S3Store  # noqa: PLC0415  # only where there is S3
 
+        _used_in[:] = [os.getpid()]
         return S3Store(
             self._place.bucket,
             config=_store_options(self._config, location, self._place.bucket),

@@ -45,7 +45,7 @@ from engine.stores.s3.pacing import Pace, paced
 from engine.stores.s3.parts import PartSender
 from engine.stores.s3.place import S3Place
 from engine.stores.s3.room import Room
-from engine.stores.s3.rust import RustSender
+from engine.stores.s3.rust import RustSender, is_lost
 from engine.stores.s3.sdk import SdkSender
 
 T = TypeVar("T")
@@ -99,8 +99,11 @@ def open_s3(
 
 
 def bulk_sender(place: S3Place, session: AwsSession, config: Config, sdk: ask.Sender) -> ask.Sender:
-    """Sends what moves bytes by the clients that s3_client chose, and all else by `sdk`."""
-    if config.s3_client == "aioboto3":
+    """Sends what moves bytes by the clients that s3_client chose, and all else by `sdk`.
+
+    So does a process that was forked by one that had used obstore, whose threads it lacks.
+    """
+    if config.s3_client == "aioboto3" or is_lost():
         return sdk
     return RustSender(place, session, config, PartSender(place, session, config, sdk))
 

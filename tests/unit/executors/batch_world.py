@@ -1,7 +1,8 @@
 """AWS Batch and an object store in memory, for tests of BatchExecutor: no process, no socket.
 
 What a job does is its spec: b"returns", b"exits", b"waits", b"vanishes" (Batch forgets it) or
-b"silent" (it commits and cannot say so). Jobs move on by the loop's clock, so virtual time works.
+b"silent" (it commits and cannot say so), or b"stays" (it returns, and its container goes on, as the
+main node of a gang does). Jobs move on by the loop's clock, so virtual time works.
 """
 
 import asyncio
@@ -29,18 +30,19 @@ def job(name: str, spec: bytes = b"returns", **more: Any) -> Job:
 
 @dataclass
 class Submitted:
-    """A job as Batch has it: one, or an array."""
+    """A job as Batch has it: one, an array, or one of many nodes."""
 
     job_id: str
     name: str
     parcel: str
     size: int
     since_s: float
+    is_gang: bool = False
     terminated: dict[int, str] = field(default_factory=dict)
 
     @property
     def is_array(self) -> bool:
-        return self.size > 1
+        return self.size > 1 and not self.is_gang
 
 
 class BatchWorld:
@@ -88,10 +90,11 @@ class BatchWorld:
             raise _error(400, "ClientException")
         self.bodies.append(body)
         job_id = f"id-{len(self.jobs)}"
-        size = body.get("arrayProperties", {}).get("size", 1)
+        nodes = body.get("nodeOverrides", {}).get("numNodes", 0)
+        size = nodes or body.get("arrayProperties", {}).get("size", 1)
         now_s = asyncio.get_running_loop().time()
         name = body["jobName"]
-        self.jobs[job_id] = Submitted(job_id, name, name, size, now_s)
+        self.jobs[job_id] = Submitted(job_id, name, name, size, now_s, is_gang=nodes > 0)
         if fault == "reply lost":
             raise ReadTimeoutError(endpoint_url="http://batch")
         return {"jobId": job_id}
@@ -189,7 +192,7 @@ class BatchWorld:
         age = self._age(submitted)
         if age < 2:
             return ("SUBMITTED", "RUNNABLE")[age]
-        if age < 4 or b"waits" in specs:
+        if age < 4 or {b"waits", b"stays"} & set(specs):
             return "RUNNING"
         return "FAILED" if b"exits" in specs else "SUCCEEDED"
 
@@ -199,7 +202,7 @@ class BatchWorld:
         return self.parcels[submitted.parcel][index * pack :][:pack]
 
     def _describe(self, job_id: str) -> dict[str, Any] | None:
-        parent, _, index = job_id.partition(":")
+        parent, _, index = job_id.replace("#", ":").partition(":")
         submitted = self.jobs.get(parent)
         if submitted is None:
             return None
@@ -227,7 +230,7 @@ class BatchWorld:
         said: dict[str, JobUpdate] = {"a": JobStarted(job.name, 1_000_000)}
         if job.spec == b"waits":
             said["b"] = JobOutput(job.name, "stdout", ((1, "waiting"),))
-        if job.spec == b"returns" and self._age(submitted) >= 3:
+        if job.spec in (b"returns", b"stays") and self._age(submitted) >= 3:
             said["b"] = JobOutput(job.name, "stdout", ((1, "out"),))
             said["c"] = JobOutput(job.name, "stderr", ((2, "err"),))
             exit = Exit(ExitKind.RETURNED)

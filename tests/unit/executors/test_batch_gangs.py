@@ -1,9 +1,14 @@
 """What is known of a gang's nodes in AWS Batch: of each by itself, for one may die alone."""
 
-from engine.executors.base import GangPlace, Job
+from msgspec.structs import replace
+
+from engine.executors.base import ExitKind, GangPlace, Job
 from engine.executors.batch_fleet import Fleet
 from engine.executors.batch_requests import Needs, Submission
 from engine.executors.batch_states import FAILED, RUNNING, SUCCEEDED, Seen
+from engine.testing import virtual_time
+from engine.testing.executor_contract import watched
+from tests.unit.executors.batch_world import BatchWorld, job
 
 NAMES = ["a-0", "a-1", "a-2"]
 
@@ -44,3 +49,34 @@ def test_nodes_that_batch_forgets_are_gone() -> None:
     for at_s in (10.0, 20.0, 30.0):
         gone = fleet.miss(fleet.to_ask(), [], at_s)
     assert sorted(gone) == NAMES
+
+
+async def _ends_of_a_gang(world: BatchWorld, specs: dict[str, bytes]) -> list[ExitKind]:
+    async with watched(world.executor()) as seen:
+        jobs = [
+            replace(job(name, spec), gang=GangPlace("a-0", index, len(specs)))
+            for index, (name, spec) in enumerate(specs.items())
+        ]
+        await seen.executor.submit(jobs)
+        return [ended.exit.kind for ended in await seen.until_ended(*specs)]
+
+
+def test_a_main_node_is_not_left_to_wait_for_one_that_died_when_nobody_else_is_left() -> None:
+    async def story() -> None:
+        world = BatchWorld()
+        kinds = await _ends_of_a_gang(world, {"a-0": b"stays", "a-1": b"exits"})
+        assert kinds == [ExitKind.RETURNED, ExitKind.CODE]
+        assert world.running() == []
+        assert world.calls["terminate_job"] == 1
+
+    virtual_time.run(story())
+
+
+def test_a_gang_whose_nodes_have_all_said_how_they_ended_is_not_terminated() -> None:
+    async def story() -> None:
+        world = BatchWorld()
+        kinds = await _ends_of_a_gang(world, {"a-0": b"stays", "a-1": b"returns"})
+        assert kinds == [ExitKind.RETURNED, ExitKind.RETURNED]
+        assert world.calls["terminate_job"] == 0
+
+    virtual_time.run(story())

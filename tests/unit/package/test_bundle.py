@@ -78,6 +78,20 @@ def test_the_files_come_back_as_they_were(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "link.py").resolve() == tmp_path / "out" / "lib" / "b.py"
 
 
+def test_the_files_come_back_on_the_first_python_3_11(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian 12 has 3.11.2; the filters of tarfile came with 3.11.4."""
+    for name in ("FilterError", "data_filter", "tar_filter", "fully_trusted_filter"):
+        monkeypatch.delattr(tarfile, name)
+    monkeypatch.delattr(tarfile.TarFile, "extractall")
+    monkeypatch.delattr(tarfile.TarFile, "extract")
+
+    Bundle(packed(plant(tmp_path / "root", FILES))).extract(tmp_path / "out")
+
+    assert (tmp_path / "out" / "lib" / "a.py").read_text() == FILES["lib/a.py"]
+
+
 @pytest.mark.skipif(shutil.which("tar") is None, reason="needs tar")
 def test_tar_reads_it(tmp_path: Path) -> None:
     long = "d" * 120 + "/" + "f" * 120 + ".py"

@@ -44,13 +44,14 @@ class Rig:
     journal: MemoryJournal = field(default_factory=MemoryJournal)
     observers: list[Observer] = field(default_factory=list)
     executor_class: type[ScriptedExecutor] = ScriptedExecutor
+    free_port: Callable[[str], int] | None = None
 
     def __post_init__(self) -> None:
         self.seen: list[RunEvent] = []
         self.blobs = MemoryBlobs()
         self.scheduler = Scheduler(self.graph, slots=self.slots, on_failure=self.on_failure)
         self.executor = self.executor_class(self.script or GraphScript(self.graph))
-        facts = RunFacts("Flow", self.run_id, "/store", PARAMETERS)
+        facts = RunFacts("Flow", self.run_id, "/store", PARAMETERS, free_port=self.free_port)
         if self.origin is not None and self.memo is None:
             self.memo = Memo(self.origin)
         self.driver = Driver(

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 import pytest
 from msgspec.structs import replace
 
-from engine.errors import InvariantError, StoreUnavailableError
+from engine.errors import ExecutorError, InvariantError, StoreUnavailableError
 from engine.executors.base import Exit, ExitKind, Job, JobEnded, JobUpdate
 from engine.flow.graph import Graph, Retry
 from engine.ids import TaskKey
@@ -34,8 +34,10 @@ from engine.testing.fakes import (
 from tests.unit.scheduler.flows import (
     FANNED,
     LINE,
+    Gang,
     Step,
     flow,
+    item,
 )
 from tests.unit.scheduler.rig import Rig, instead, wide
 
@@ -176,6 +178,20 @@ def test_a_job_that_cannot_be_made_is_a_failed_attempt() -> None:
     assert isinstance(failure, TaskAttemptFailed)
     assert failure.failure.message == "the disk is busy"
     assert rig.ended_s == 1 + 5 + 1 + 1
+
+
+def test_a_gang_that_finds_no_port_fails_and_the_run_says_why() -> None:
+    def free_port(name: str) -> int:
+        raise ExecutorError("no port is free")
+
+    graph = flow(Gang("start", Step("work")))
+    rig = Rig(graph, GraphScript(graph, fanout=lambda task: 3), free_port=free_port)
+    done = rig.run()
+    assert done.status == "failed"
+    assert done.failure is not None
+    assert done.failure.message == "no port is free"
+    failures = [e.task for e in rig.seen if isinstance(e, TaskAttemptFailed)]
+    assert failures == [item("work", ("start", index, 3)) for index in range(3)]
 
 
 # -- cancel --------------------------------------------------------------------------------------

@@ -31,3 +31,16 @@ def test_a_manifest_of_a_later_version_is_told_from_a_damaged_one(read: Any) -> 
     later = msgpack.packb({"v": 2, "artifacts": 5, "next": "elsewhere"})
     with pytest.raises(StoreError, match="version 2; this aflow reads version 1"):
         read(later)
+
+
+def test_a_manifest_with_text_that_is_no_utf8_is_damaged() -> None:
+    entry = Entry("json", "builtins.int", 1, "0" * 64, inline=b"1", preview="one")
+    manifest = Manifest("F", "r", "s", "task", 0, {"x": entry}).pack()
+    for read, good, text in (
+        (outline, manifest, b"task"),
+        (digests_in, manifest, b"artifacts"),
+        (Manifest.unpack, manifest, b"one"),
+        (Entry.unpack, entry.pack(), b"one"),
+    ):
+        with pytest.raises(StoreError, match="damaged"):
+            read(good.replace(text, b"\xff" * len(text)))
