@@ -45,7 +45,7 @@ class MemorySender:
             await asyncio.sleep(self._latency_s + flight_bytes / self._bytes_s)
             reply = getattr(self, f"_{type(request).__name__.lower()}")(request)
             if isinstance(request, ask.Get) and request.sink is not None:
-                await request.sink(request.start, reply.body)
+                request.sink(request.start, reply.body)
                 reply = ask.Fetched(b"", reply.size_bytes, reply.etag)
             return cast("ask.R", reply)
         finally:
