@@ -110,7 +110,8 @@ class SdkSender:
             return without_bytes(request, error.answer, doing)
         size = int(reply["ContentRange"].rpartition("/")[2])
         body = b""
-        async with reply["Body"] as content:
+        content = reply["Body"]
+        async with content:
             if request.sink is None:
                 with refusals(doing):
                     body = await content.read()
@@ -253,8 +254,12 @@ async def _pour(content: Any, request: ask.Get, sink: ask.Sink, doing: str) -> i
     """Let `sink` have the body of a reply, the SDK's, as it comes; return how many bytes came."""
     came = 0
     while True:
+        piece = bytearray()
         with refusals(doing):
-            piece = await content.read(ask.PIECE_BYTES)
+            while more := await content.read(ask.PIECE_BYTES - len(piece)):
+                piece += more
+                if len(piece) == ask.PIECE_BYTES:
+                    break
         if not piece:
             return came
         await to_its_end(sink, request.start + came, piece)  # its errors are no failures of S3
