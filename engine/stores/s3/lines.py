@@ -42,7 +42,6 @@ class Line:
         self._http = http.client.HTTPConnection("")  # never asked to connect
         self._http.auto_open = 0
         self._http.sock = sock
-        self._piece = memoryview(bytearray(ask.PIECE_BYTES))
         self._is_new = True
 
     @property
@@ -98,15 +97,16 @@ class Line:
     def _pour(self, reply: http.client.HTTPResponse, request: ask.Get, doing: str) -> int:
         """Let the sink have the body as it comes; return how many bytes came."""
         sink = cast("ask.Sink", request.sink)
+        piece = memoryview(bytearray(request.held_bytes))
         came = 0
         while came < request.length:
             with _failures(doing):
-                count = reply.readinto(self._piece)
+                count = reply.readinto(piece)
             if not count:
                 break
             if came + count > request.length:
                 raise StoreUnavailableError(f"cannot {doing}: more came than was asked for")
-            sink(request.start + came, self._piece[:count])  # its errors are no failures of S3
+            sink(request.start + came, piece[:count])  # its errors are no failures of S3
             came += count
         return came
 

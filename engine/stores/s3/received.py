@@ -73,7 +73,10 @@ class RangeReceiver:
             line.close()
             raise
         if line.is_open:
-            self._idle.append((asyncio.get_running_loop().time(), line))
+            now_s = asyncio.get_running_loop().time()
+            while self._idle and now_s - self._idle[0][0] >= _KEEP_S:
+                self._idle.pop(0)[1].close()
+            self._idle.append((now_s, line))
         else:
             line.close()
         return reply

@@ -32,8 +32,13 @@ class Request(Struct, Generic[R], frozen=True, kw_only=True):
 
     @property
     def flight_bytes(self) -> int:
-        """The most bytes of blobs that this moves, so holds in memory while it lasts."""
+        """The most bytes of blobs that this moves."""
         return 0
+
+    @property
+    def held_bytes(self) -> int:
+        """The most of them that are in memory at once."""
+        return self.flight_bytes
 
     @property
     def server_s(self) -> float:
@@ -96,6 +101,10 @@ class Get(Request[Fetched], frozen=True, kw_only=True):
     @property
     def flight_bytes(self) -> int:
         return self.length
+
+    @property
+    def held_bytes(self) -> int:
+        return self.length if self.sink is None else min(self.length, PIECE_BYTES)
 
 
 class Put(Request[bool], frozen=True, kw_only=True):

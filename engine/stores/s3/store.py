@@ -267,13 +267,11 @@ class S3BlobStore:
             target.write(at - start, body)
 
         async def fetch(reach: range) -> None:
-            async with self.room.take(len(reach)):
-                await self._sender.send(
-                    ask.Get(key=key, start=reach.start, length=len(reach), etag=etag, sink=write)
-                )
+            request = ask.Get(key=key, start=reach.start, length=len(reach), etag=etag, sink=write)
+            async with self.room.take(request.held_bytes):
+                await self._sender.send(request)
 
-        most = min(RANGE_MAX_BYTES, self.room.size_bytes // DOWNLOADS)
-        await _spread(ranges_of(begin, end, most), fetch, DOWNLOADS)
+        await _spread(ranges_of(begin, end, RANGE_MAX_BYTES), fetch, DOWNLOADS)
         return end - start
 
     async def _small(self, key: str, start: int, length: int) -> bytes:

@@ -75,7 +75,7 @@ def test_no_more_than_the_configured_bytes_are_on_their_way(tmp_path: Path) -> N
 
     most_taken = run(scenario())
     assert most_taken <= 24 * MIB
-    assert 16 * MIB <= sender.most_flight_bytes <= 24 * MIB
+    assert 16 * MIB <= sender.most_held_bytes <= 24 * MIB
 
 
 def test_a_blob_whose_parts_do_not_fit_is_refused_with_the_setting_to_raise() -> None:
