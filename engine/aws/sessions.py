@@ -52,6 +52,13 @@ class Location(Struct, frozen=True):
         return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
+class Wire(Struct, frozen=True):
+    """How to reach a service: what certificates to trust, and the proxy's url, if there is one."""
+
+    trusted: "ssl.SSLContext"
+    proxy: str | None
+
+
 class AwsSession:
     """Clients by service and credentials, for one event loop. Close it in the end."""
 
@@ -118,6 +125,20 @@ class AwsSession:
                     self._http[service] = await self._stack.enter_async_context(made)
         return self._http[service]
 
+    async def wire(self, service: str) -> Wire:
+        """For connections of the caller's own to where `service` is: as the SDK would make them."""
+        return await self._wire(await self.location(service))
+
+    async def _wire(self, location: Location) -> Wire:
+        from botocore.utils import get_environ_proxies  # noqa: PLC0415  # see the module's head
+
+        url = location.endpoint_url
+        proxies = get_environ_proxies(url)  # none, where a variable excepts the host
+        return Wire(
+            trusted=await asyncio.to_thread(_trusted, location.ca_bundle),
+            proxy=self._config.s3_proxy or proxies.get(urlsplit(url).scheme),
+        )
+
     async def aclose(self) -> None:
         self._clients.clear()
         self._http.clear()
@@ -138,16 +159,11 @@ class AwsSession:
 
     async def _made_http(self, location: Location) -> "aiohttp.ClientSession":
         import aiohttp  # noqa: PLC0415  # the SDK has imported it already
-        from botocore.utils import get_environ_proxies  # noqa: PLC0415  # see the module's head
 
-        url = location.endpoint_url
-        proxies = get_environ_proxies(url)  # none, where a variable excepts the host
+        wire = await self._wire(location)
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=self._config.s3_concurrency,
-                ssl=await asyncio.to_thread(_trusted, location.ca_bundle),
-            ),
-            proxy=self._config.s3_proxy or proxies.get(urlsplit(url).scheme),
+            connector=aiohttp.TCPConnector(limit=self._config.s3_concurrency, ssl=wire.trusted),
+            proxy=wire.proxy,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
             auto_decompress=False,
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type"),

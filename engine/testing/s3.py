@@ -19,15 +19,15 @@ from engine.stores.s3 import requests as ask
 class MemorySender:
     """S3 in memory. Each request takes `latency_s`, and its bytes the time that `bytes_s` gives.
 
-    `sent` holds every request; `most_active` and `most_flight_bytes` are the most there were of
-    requests and of their bytes at once; `uploads` those that are not finished.
+    `sent` holds every request; `most_active` and `most_held_bytes` are the most there were of
+    requests and of their bytes in memory at once; `uploads` those that are not finished.
     """
 
     def __init__(self, *, latency_s: float = 0.0, bytes_s: float = float("inf")) -> None:
         self.sent: list[ask.Request[Any]] = []  # Any: of every kind
         self.uploads: dict[str, tuple[str, str, dict[int, bytes]]] = {}
         self.most_active = 0
-        self.most_flight_bytes = 0
+        self.most_held_bytes = 0
         self._blobs: dict[str, tuple[bytes, int, str]] = {}
         self._active: list[int] = []
         self._latency_s = latency_s
@@ -37,19 +37,19 @@ class MemorySender:
     async def send(self, request: ask.Request[ask.R]) -> ask.R:
         """See `requests.Sender`."""
         self.sent.append(request)
-        flight_bytes = request.flight_bytes
-        self._active.append(flight_bytes)
+        held_bytes = request.held_bytes
+        self._active.append(held_bytes)
         self.most_active = max(self.most_active, len(self._active))
-        self.most_flight_bytes = max(self.most_flight_bytes, sum(self._active))
+        self.most_held_bytes = max(self.most_held_bytes, sum(self._active))
         try:
-            await asyncio.sleep(self._latency_s + flight_bytes / self._bytes_s)
+            await asyncio.sleep(self._latency_s + request.flight_bytes / self._bytes_s)
             reply = getattr(self, f"_{type(request).__name__.lower()}")(request)
             if isinstance(request, ask.Get) and request.sink is not None:
-                await request.sink(request.start, reply.body)
+                request.sink(request.start, reply.body)
                 reply = ask.Fetched(b"", reply.size_bytes, reply.etag)
             return cast("ask.R", reply)
         finally:
-            self._active.remove(flight_bytes)
+            self._active.remove(held_bytes)
 
     async def aclose(self) -> None:
         """Nothing is open."""

@@ -135,7 +135,7 @@ async def test_a_part_that_changes_after_it_was_hashed_is_refused(
 async def test_an_error_of_who_takes_the_bytes_is_no_failure_of_s3(
     client: str, s3_url: str, seaweedfs: ServerAddress
 ) -> None:
-    async def full(at: int, body: Buffer) -> None:
+    def full(at: int, body: Buffer) -> None:
         raise OSError(errno.ENOSPC, "no space left on device")
 
     faults = Faults(0.0)

@@ -94,7 +94,13 @@ class Target(Protocol):
         """So much will come, from here on; what came before is void."""
         ...
 
-    async def place(self, start: int, body: Buffer) -> None: ...
+    async def place(self, start: int, body: Buffer) -> None:
+        """Take the first bytes that come, before any `write`."""
+        ...
+
+    def write(self, start: int, body: Buffer) -> None:
+        """Take more of them, in a thread; others may do the same elsewhere in the target."""
+        ...
 
 
 class BytesTarget:
@@ -117,8 +123,10 @@ class BytesTarget:
         if not self._file.getbuffer().nbytes:
             self._file.seek(self._size_bytes - 1)
             self._file.write(b"\0")  # takes all the room there will be, once
-        self._file.seek(start)
-        self._file.write(body)
+        self.write(start, body)
+
+    def write(self, start: int, body: Buffer) -> None:
+        self._file.getbuffer()[start : start + len(body)] = body
 
     def finish(self) -> bytes:
         return self._whole or self._file.getvalue()  # the file's own object: no copy
@@ -134,9 +142,9 @@ class FileTarget:
         os.ftruncate(self._fd, size_bytes)
 
     async def place(self, start: int, body: Buffer) -> None:
-        await to_its_end(self._write, start, body)
+        await to_its_end(self.write, start, body)
 
-    def _write(self, start: int, body: Buffer) -> None:
+    def write(self, start: int, body: Buffer) -> None:
         view = memoryview(body).cast("B")
         while view:
             written = os.pwrite(self._fd, view, start)

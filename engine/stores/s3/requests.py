@@ -6,7 +6,7 @@ whatever chain it is given. So a failed part of a large blob is sent again alone
 every request, and tests need no server.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct
@@ -15,8 +15,14 @@ from engine.stores.base import BlobInfo, Buffer, Upload
 
 R = TypeVar("R")
 
-Sink = Callable[[int, Buffer], Awaitable[None]]
-"""Takes bytes of a blob, with the place of the first of them in it; keeps no reference to them."""
+Sink = Callable[[int, Buffer], None]
+"""Takes bytes of a blob, with the place of the first of them in it; keeps no reference to them.
+
+It may block, and is called in threads, several at once."""
+
+PIECE_BYTES = 1 << 20
+"""What a sink gets at once: written while it is in the processor's cache, from memory that is used
+again (docs/decisions/0008)."""
 
 
 class Request(Struct, Generic[R], frozen=True, kw_only=True):
@@ -26,8 +32,13 @@ class Request(Struct, Generic[R], frozen=True, kw_only=True):
 
     @property
     def flight_bytes(self) -> int:
-        """The most bytes of blobs that this moves, so holds in memory while it lasts."""
+        """The most bytes of blobs that this moves."""
         return 0
+
+    @property
+    def held_bytes(self) -> int:
+        """The most of them that are in memory at once."""
+        return self.flight_bytes
 
     @property
     def server_s(self) -> float:
@@ -90,6 +101,10 @@ class Get(Request[Fetched], frozen=True, kw_only=True):
     @property
     def flight_bytes(self) -> int:
         return self.length
+
+    @property
+    def held_bytes(self) -> int:
+        return self.length if self.sink is None else min(self.length, PIECE_BYTES)
 
 
 class Put(Request[bool], frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Sends the requests that move bytes with obstore, a client in Rust; the SDK sends the others.
+"""Sends the requests that move small blobs with obstore, a client in Rust; others send the rest.
 
 It takes a quarter of the SDK's CPU time for a small blob (docs/decisions/0008). It signs with the
 credentials of the same session, adds a CRC64NVME of each body, which S3 checks, and tries once. Its
@@ -38,10 +38,6 @@ _KEEP_S = 540
 """How long credentials are kept. obstore asks again five minutes before, the SDK renews what has
 ten minutes left."""
 
-_PIECE_BYTES = 1 << 20
-"""Written to its file while it is in the processor's cache, in memory that is used again: half the
-CPU time of whole ranges (docs/decisions/0008)."""
-
 
 _used_in: list[int] = []  # the process whose threads obstore has, once it has any
 
@@ -52,15 +48,15 @@ def is_lost() -> bool:
 
 
 class RustSender:
-    """`session` is the caller's to close; `sdk` sends what this does not."""
+    """`session` is the caller's to close; `others` sends what this does not."""
 
     def __init__(
-        self, place: S3Place, session: AwsSession, config: Config, sdk: ask.Sender
+        self, place: S3Place, session: AwsSession, config: Config, others: ask.Sender
     ) -> None:
         self._place = place
         self._session = session
         self._config = config
-        self._sdk = sdk
+        self._others = others
         self._store: Any = None  # Any: obstore is imported late
         self._opening = asyncio.Lock()
 
@@ -70,17 +66,17 @@ class RustSender:
         Raises:
             StoreError: what is documented with the request, or `aws.errors.error_of`.
         """
-        if isinstance(request, ask.Get):
+        if isinstance(request, ask.Get) and request.sink is None:
             return cast("ask.R", await self._get(request))
         if isinstance(request, ask.Put):
             return cast("ask.R", await self._put(request))
         if isinstance(request, ask.Head):
             return cast("ask.R", await self._head(request))
-        return await self._sdk.send(request)
+        return await self._others.send(request)
 
     async def aclose(self) -> None:
         self._store = None
-        await self._sdk.aclose()
+        await self._others.aclose()
 
     async def _get(self, request: ask.Get) -> ask.Fetched:
         doing = f"read {self._place.show(request.key)}"
@@ -110,15 +106,9 @@ class RustSender:
             options["if_match"] = request.etag
         with _Errors(doing):
             reply = await self._store.get_async(self._place.name(request.key), options=options)
-        body, came = memoryview(b""), 0
-        if request.sink is None:
-            with _Errors(doing):
-                body = memoryview(await reply.bytes_async())
-            came = body.nbytes
-        else:
-            came = await _pour(reply, request, request.sink, doing)
+            body = memoryview(await reply.bytes_async())
         meta = reply.meta  # made anew whenever it is asked for
-        check_range(request, meta["size"], came, doing)
+        check_range(request, meta["size"], body.nbytes, doing)
         return ask.Fetched(body, meta["size"], meta["e_tag"] or "")
 
     async def _put(self, request: ask.Put) -> bool:
@@ -185,21 +175,6 @@ class RustSender:
             "token": now.token,
             "expires_at": _now() + timedelta(seconds=_KEEP_S),
         }
-
-
-async def _pour(reply: Any, request: ask.Get, sink: ask.Sink, doing: str) -> int:
-    """Let `sink` have the bytes of a reply as they come; return how many came."""
-    came = 0
-    pieces = reply.stream(_PIECE_BYTES)
-    while came < request.length:
-        with _Errors(doing):
-            piece = await anext(pieces, None)
-        if piece is None:
-            break
-        body = memoryview(piece)
-        await sink(request.start + came, body)  # its own errors are no failures of S3
-        came += body.nbytes
-    return came
 
 
 def _now() -> datetime:

@@ -24,6 +24,7 @@ from engine.stores.s3.answers import (
 )
 from engine.stores.s3.place import S3Place
 from engine.stores.s3.refusals import refusals
+from engine.stores.threads import to_its_end
 
 _Options = dict[str, Any]  # Any: what each operation of the SDK takes
 
@@ -105,16 +106,19 @@ class SdkSender:
             options["IfMatch"] = request.etag
         try:
             reply = await self._call(doing, "get_object", options)
-            with refusals(doing):
-                async with reply["Body"] as content:
-                    body = await content.read()
         except RefusedError as error:
             return without_bytes(request, error.answer, doing)
         size = int(reply["ContentRange"].rpartition("/")[2])
-        check_range(request, size, len(body), doing)
-        if request.sink is not None:
-            await request.sink(request.start, body)
-            body = b""
+        body = b""
+        content = reply["Body"]
+        async with content:
+            if request.sink is None:
+                with refusals(doing):
+                    body = await content.read()
+                came = len(body)
+            else:
+                came = await _pour(content, request, request.sink, doing)
+        check_range(request, size, came, doing)
         return ask.Fetched(body, size, reply["ETag"])
 
     async def _put(self, request: ask.Put) -> bool:
@@ -244,6 +248,22 @@ class SdkSender:
             return await self._call(doing, operation, options)
         except RefusedError as error:
             raise error_of(error.answer, doing=doing) from error.__cause__
+
+
+async def _pour(content: Any, request: ask.Get, sink: ask.Sink, doing: str) -> int:
+    """Let `sink` have the body of a reply, the SDK's, as it comes; return how many bytes came."""
+    came = 0
+    while True:
+        piece = bytearray()
+        with refusals(doing):
+            while more := await content.read(ask.PIECE_BYTES - len(piece)):
+                piece += more
+                if len(piece) == ask.PIECE_BYTES:
+                    break
+        if not piece:
+            return came
+        await to_its_end(sink, request.start + came, piece)  # its errors are no failures of S3
+        came += len(piece)
 
 
 def _encryption(config: Config) -> _Options:

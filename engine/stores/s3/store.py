@@ -44,6 +44,7 @@ from engine.stores.s3.bodies import (
 from engine.stores.s3.pacing import Pace, paced
 from engine.stores.s3.parts import PartSender
 from engine.stores.s3.place import S3Place
+from engine.stores.s3.received import RangeReceiver
 from engine.stores.s3.room import Room
 from engine.stores.s3.rust import RustSender, is_lost
 from engine.stores.s3.sdk import SdkSender
@@ -57,9 +58,12 @@ PART_BYTES = 8 * MIB
 FIRST_BYTES = 2 * MIB
 """What is asked for of a blob of unknown size: one request for most of them."""
 
-RANGE_BYTES = 8 * MIB
+RANGE_BYTES, RANGE_MAX_BYTES = 8 * MIB, 32 * MIB
+"""Ranges of a large blob; longer ones of longer blobs, which the server has less work with. Their
+memory is a piece each, whatever their length."""
+
 UPLOADS, DOWNLOADS = 4, 4
-"""Parts and ranges of one blob on their way at once: 32 MiB."""
+"""Parts and ranges of one blob on their way at once."""
 
 _DELETES = 8
 
@@ -105,7 +109,20 @@ def bulk_sender(place: S3Place, session: AwsSession, config: Config, sdk: ask.Se
     """
     if config.s3_client == "aioboto3" or is_lost():
         return sdk
-    return RustSender(place, session, config, PartSender(place, session, config, sdk))
+    parts = PartSender(place, session, config, sdk)
+    return RustSender(place, session, config, RangeReceiver(place, session, config, parts))
+
+
+def ranges_of(begin: int, end: int, most: int) -> Iterator[range]:
+    """Cut begin <= i < end where parts of RANGE_BYTES may have been joined, into some four for each
+    download at once; none is longer than `most`, or than RANGE_BYTES if that is more.
+    """
+    fair = (end - begin) // (4 * DOWNLOADS)
+    step = max(min(fair, most) // RANGE_BYTES, 1) * RANGE_BYTES
+    while begin < end:
+        next_begin = min(begin - begin % step + step, end)
+        yield range(begin, next_begin)
+        begin = next_begin
 
 
 async def _nothing() -> None:
@@ -249,17 +266,15 @@ class S3BlobStore:
             etag = first.etag
             del first
 
-        async def place(at: int, body: Buffer) -> None:
-            await target.place(at - start, body)
+        def write(at: int, body: Buffer) -> None:
+            target.write(at - start, body)
 
-        async def fetch(at: int) -> None:
-            length = min(RANGE_BYTES, end - at)
-            async with self.room.take(length):
-                await self._sender.send(
-                    ask.Get(key=key, start=at, length=length, etag=etag, sink=place)
-                )
+        async def fetch(reach: range) -> None:
+            request = ask.Get(key=key, start=reach.start, length=len(reach), etag=etag, sink=write)
+            async with self.room.take(request.held_bytes):
+                await self._sender.send(request)
 
-        await _spread(range(begin, end, RANGE_BYTES), fetch, DOWNLOADS)
+        await _spread(ranges_of(begin, end, RANGE_MAX_BYTES), fetch, DOWNLOADS)
         return end - start
 
     async def _small(self, key: str, start: int, length: int) -> bytes:

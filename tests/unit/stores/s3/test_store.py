@@ -4,6 +4,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.errors import (
     BlobChangedError,
@@ -14,6 +16,7 @@ from engine.errors import (
 )
 from engine.stores.s3 import requests as ask
 from engine.stores.s3.pacing import Pace
+from engine.stores.s3.store import ranges_of
 from engine.testing.s3 import FaultySender, MemorySender
 from engine.testing.virtual_time import run
 from tests.unit.stores.s3.stores import MIB, store_over
@@ -72,7 +75,7 @@ def test_no_more_than_the_configured_bytes_are_on_their_way(tmp_path: Path) -> N
 
     most_taken = run(scenario())
     assert most_taken <= 24 * MIB
-    assert 16 * MIB <= sender.most_flight_bytes <= 24 * MIB
+    assert 16 * MIB <= sender.most_held_bytes <= 24 * MIB
 
 
 def test_a_blob_whose_parts_do_not_fit_is_refused_with_the_setting_to_raise() -> None:
@@ -234,3 +237,25 @@ def test_deletes_are_sent_a_thousand_at_a_time() -> None:
     run(store_over(sender).delete([f"k{n}" for n in range(2500)]))
     sizes = [len(r.keys) for r in sender.sent if isinstance(r, ask.Delete)]
     assert sorted(sizes) == [500, 1000, 1000]
+
+
+@given(
+    begin=st.integers(0, 200 * MIB),
+    length=st.integers(0, 3000 * MIB),
+    most=st.integers(1, 64 * MIB),
+)
+def test_ranges_join_to_the_whole_and_end_where_parts_may_end(
+    begin: int, length: int, most: int
+) -> None:
+    end = begin + length
+    cuts = list(ranges_of(begin, end, most))
+    assert sum(len(cut) for cut in cuts) == length
+    assert [cut.start for cut in cuts] == [begin, *(cut.stop for cut in cuts)][: len(cuts)]
+    assert all(0 < len(cut) <= max(most, 8 * MIB) for cut in cuts)
+    assert all(cut.stop % (8 * MIB) == 0 for cut in cuts[:-1])
+
+
+def test_a_large_blob_comes_in_long_ranges_and_a_smaller_one_over_all_connections() -> None:
+    assert {len(cut) for cut in ranges_of(0, 2048 * MIB, 64 * MIB)} == {64 * MIB}
+    assert len(list(ranges_of(2 * MIB, 2048 * MIB, 32 * MIB))) == 64
+    assert len(list(ranges_of(2 * MIB, 32 * MIB, 32 * MIB))) == 4
