@@ -29,14 +29,15 @@ from engine.flow.decorators.retry import Retry
 from engine.flow.decorators.specs import Decorators
 from engine.flow.spec import FlowSpec
 from engine.package.bundle import suffixes_of
-from engine.package.runtime import python_tag
 from engine.runtime.batch_jobs import batch_client
 from engine.runtime.batch_needs import Queues, batch_steps, more_memory, needs_of
+from engine.runtime.batch_queues import QueueScout, sizes_of
 from engine.runtime.code import PACKAGE, code_of, source_of
 from engine.runtime.earlier import Earlier
 from engine.runtime.options import RunOptions
 from engine.runtime.remote_packages import ensure_runtime
 from engine.runtime.remote_post import Durable, RemotePost
+from engine.runtime.remote_variables import check_variables, variables_of
 from engine.runtime.stores import Stores
 from engine.stores.artifacts import pack_entry, unpack_entry
 from engine.stores.manifest import Entries
@@ -47,8 +48,6 @@ from engine.stores.remote.uploads import Uploads, Wanted
 from engine.stores.threads import in_thread
 from engine.worker.loader import target_of
 from engine.worker.main import program_of
-
-_PRIVATE = frozenset(("S3_PROFILE", "S3_CA_BUNDLE", "S3_PROXY", "S3_ENDPOINT_URL", "S3_REGION"))
 
 
 class RemoteRun(Struct, frozen=True):
@@ -90,12 +89,15 @@ async def remote_run(
     steps = batch_steps(decorators)
     replica = replica_of(stores, config)
     async with batch_client(config) as (client, session):
-        queues, command = Queues(client), container_command()
+        scout = QueueScout(client, sizes_of(session))
+        queues, command = Queues(scout), container_command()
         needs = {
-            step: await queues.fit(needs_of(batch, resources, config), command)
+            step: await queues.fit(needs_of(batch, resources, config), command, f"step {step!r}")
             for step, (batch, resources) in steps.items()
         }
         variables = await _variables(replica, session, config)
+        for fitted in needs.values():
+            check_variables(flow.__name__, fitted, variables)
         boot = await _boot(flow, options, config, stores)
         arrays, factors = config.batch_array_max, _factors(decorators)
         yield RemoteRun(replica, client, session, needs, variables, boot, arrays, factors)
@@ -167,22 +169,7 @@ async def _upload_code(boot: Boot, uploads: Uploads) -> None:
 async def _variables(replica: Replica, session: AwsSession, config: Config) -> dict[str, str]:
     location = await session.location("s3")
     runtime = await ensure_runtime(replica.blobs, Path(config.cache_dir) / "runtimes")
-    settings = {
-        name: value
-        for name, value in config.variables("s3_").items()
-        if name.removeprefix("AFLOW_") not in _PRIVATE
-    }
-    found = {
-        **settings,
-        "AFLOW_DATASTORE": config.datastore,
-        "AFLOW_USER": config.username,
-        "AFLOW_S3_REGION": location.region,
-        "AFLOWJOB_RUNTIME": runtime,
-        "AFLOWJOB_PYTHON": python_tag(),
-    }
-    if not location.is_aws:
-        found["AFLOW_S3_ENDPOINT_URL"] = location.endpoint_url
-    return found
+    return variables_of(config, location, runtime)
 
 
 async def _boot(flow: type[FlowSpec], options: RunOptions, config: Config, stores: Stores) -> Boot:

@@ -17,6 +17,7 @@ from engine.executors.base import Exit, ExitKind, Job, JobEnded, JobOutput, JobS
 from engine.executors.batch_reasons import told_by_container
 from engine.groups import unwrapped
 from engine.runtime.earlier import Earlier
+from engine.runtime.remote_variables import PARCEL
 from engine.stores.artifact_store import manifest_key
 from engine.stores.base import BlobStore
 from engine.stores.remote.parcels import (
@@ -84,7 +85,7 @@ class RemotePost:
                 for digest in bundles:
                     group.create_task(self._uploads.ensure(bytes.fromhex(digest), Wanted()))
         await self._blobs.put(key, (data,))
-        return {**self._variables, "AFLOWJOB_PARCEL": key}
+        return {**self._variables, PARCEL: key}
 
     def _packed(self, jobs: Sequence[Job]) -> tuple[set[str], bytes]:
         specs = (TaskSpec.unpack(job.spec) for job in jobs)
