@@ -30,9 +30,9 @@ class Faults:
     Args:
         share: 0 to 1 of the requests.
         kinds: "STATUS:CODE" or "STATUS:CODE:MESSAGE": that answer, and nothing is done.
-            "reset": the connection is cut before anything is done. "lost": it is done, then the connection is cut.
-            "truncated": done, and cut in the middle of the answer. "slow": done, and the answer
-            comes in pieces. "silent": nothing is done and nothing ever said.
+            "reset": the connection is cut before anything is done. "lost": it is done, then the
+            connection is cut. "truncated": done, and cut in the middle of the answer. "slow": done,
+            and the answer comes in pieces. "silent": nothing is done and nothing ever said.
         seed: of the choices; requests that race may swap theirs.
         path: only requests whose first line has this in it.
 

@@ -247,6 +247,7 @@ CASES = [
     Broken(
         *("RegisterJobDefinition denied", EXIT_AUTH, "batch:RegisterJobDefinition", "IAM"),
         *("register job definition", "aflow doctor batch"),
+        {"AFLOW_BATCH_IMAGE": "broken/unknown:1"},  # of which there is no definition yet
         answer="403:AccessDeniedException",
         path="/v1/registerjobdefinition",
         is_late=True,
@@ -287,9 +288,7 @@ def prepare(emulator: ServerAddress, folder: Path) -> None:
                 "broken-closed": None,
                 "broken-stranger": stranger,
             },
-            "invalid": {
-                "broken-invalid": "CLIENT_ERROR - Not authorized to perform sts:AssumeRole"
-            },
+            "invalid": {"broken-invalid": "CLIENT_ERROR - Not authorized to AssumeRole"},
         },
     )
     clients = _Clients(emulator)
@@ -323,13 +322,13 @@ class _Clients:
     def make_queue(self, name: str) -> None:
         """Make a queue and its compute environment, with what its name says."""
         is_small = name == "broken-small"
+        subnet = self.ec2.describe_subnets()["Subnets"][0]
+        group = self.ec2.describe_security_groups()["SecurityGroups"][0]
         resources: dict[str, Any] = {
             "type": "EC2" if is_small else "FARGATE",
             "maxvCpus": 8,
-            "subnets": [self.ec2.describe_subnets()["Subnets"][0]["SubnetId"]],
-            "securityGroupIds": [
-                self.ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]
-            ],
+            "subnets": [subnet["SubnetId"]],
+            "securityGroupIds": [group["GroupId"]],
         }
         if is_small:
             with suppress(ClientError):
