@@ -16,6 +16,7 @@ from engine.cli.report import exit_code_of, failure_lines
 from engine.cli.tables import table, terminal_width
 from engine.client.reader import Reader
 from engine.errors import Failure
+from engine.scheduler.progress import DETACHED
 from engine.stores.metadata.base import RunRecord, TaskRecord
 
 _RUNNING = frozenset(("running", "retrying"))
@@ -132,7 +133,8 @@ def _print(summary: Summary) -> None:
         for line in failure_lines(summary.failure, run=f"{run.flow}/{run.run_id}"):
             print(line)
     elif summary.status == "interrupted":
-        print(f"\nresume with: aflow resume {run.run_id}")
+        verb = "attach" if (run.reason or "").startswith(DETACHED) else "resume"
+        print(f"\n{verb} with: aflow {verb} {run.run_id}")
 
 
 def _fields(summary: Summary) -> dict[str, Any]:  # Any: JSON

@@ -81,6 +81,7 @@ class BatchExecutor:
         self._running: asyncio.Task[None] | None = None
         self._group: asyncio.TaskGroup | None = None
         self._is_closed = False
+        self._is_detached = config.is_detached
 
     # -- the seam --------------------------------------------------------------------------------
 
@@ -111,12 +112,21 @@ class BatchExecutor:
             if flight is None or flight.cancelled is not None:
                 continue
             flight.cancelled = reason
-            if flight.unit is None:
+            if flight.unit is None or self._is_detached:
                 self._end(name, Exit(ExitKind.CANCELLED, detail=reason))
             else:
                 taken.append(flight)
         if taken and self._group is not None:
             self._group.create_task(self._terminate(taken, reason))
+
+    def detach(self) -> list[str]:
+        """From now on, leave jobs to Batch: who cancels them only stops hearing of them.
+
+        Returns:
+            The names of those that Batch has. One that is just being sent may get there too.
+        """
+        self._is_detached = True
+        return [f.job.name for f in self._fleet.flights.values() if f.unit is not None]
 
     async def aclose(self) -> None:
         if self._is_closed:
@@ -126,7 +136,7 @@ class BatchExecutor:
             self._running.cancel()
             await asyncio.wait([self._running])
             left = [f for f in self._fleet.flights.values() if f.unit is not None]
-            if left and not self._config.is_detached:
+            if left and not self._is_detached:
                 with suppress(TimeoutError, EngineError):
                     async with asyncio.timeout(_CLOSE_S):
                         await self._terminate(left, "aflow ends")
@@ -197,7 +207,7 @@ class BatchExecutor:
             return
         unit = self._accept(accepted)
         # Those that were cancelled while Batch took them have ended here; now they end there.
-        for index in set(range(what.size)) - unit.live:
+        for index in () if self._is_detached else set(range(what.size)) - unit.live:
             job = f"{unit.job_id}:{index}" if unit.is_array else unit.job_id
             with suppress(EngineError):
                 await self._client.terminate(job, "cancelled before it began")

@@ -6,7 +6,7 @@ packaged or a step that is too large is told at once.
 
 import importlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -51,7 +51,10 @@ from engine.worker.main import program_of
 
 
 class RemoteRun(Struct, frozen=True):
-    """A run's side of Batch. `needs` are by step; `boot` lacks the run's id, and names."""
+    """A run's side of Batch. `needs` are by step; `boot` lacks the run's id, and names.
+
+    `origins` are the runs that it goes on from, the latest first.
+    """
 
     replica: Replica
     client: BatchClient
@@ -61,7 +64,7 @@ class RemoteRun(Struct, frozen=True):
     boot: Boot
     array_max: int
     factors: Mapping[str, float]
-    origin: str | None = None
+    origins: Sequence[str] = ()
 
     def more_memory(
         self, step: str, resources: Mapping[str, object], times: int
@@ -143,7 +146,7 @@ async def hybrid(
         await _upload_code(boot, shipper.uploads)
     durable = Durable(lambda: journal.end, shipper.until)
     blobs = remote.replica.blobs
-    earlier = Earlier(blobs, remote.origin, boot) if remote.origin else None
+    earlier = Earlier(blobs, remote.origins, boot) if remote.origins else None
     post = RemotePost(blobs, boot, shipper.uploads, durable, remote.variables, earlier)
     settings = BatchExecutorConfig(
         container_command(),

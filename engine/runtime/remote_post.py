@@ -48,7 +48,7 @@ class RemotePost:
         uploads: what carries blobs there, and is told of those that jobs have put.
         durable: returns when the journal as it is now, and all that it names, is in the store.
         variables: what every container is started with.
-        earlier: what the run that this one goes on from had sent.
+        earlier: what the runs that this one goes on from had sent.
     """
 
     def __init__(
@@ -112,8 +112,8 @@ class RemotePost:
         """
         async with self._collecting:
             listed = [info.key async for info in self._blobs.list(self._prefix)]
-            if self._earlier is not None and self._earlier.is_adopted:
-                listed += [info.key async for info in self._blobs.list(self._earlier.words)]
+            for prefix in self._earlier.words if self._earlier is not None else ():
+                listed += [info.key async for info in self._blobs.list(prefix)]
             fresh = [key for key in listed if key not in self._taken]
             words = await self._read(fresh)
             self._taken.update(fresh)
@@ -177,8 +177,8 @@ class RemotePost:
         """
         spec = TaskSpec.unpack(job.spec)
         runs = [spec.run_id]
-        if self._earlier is not None and self._earlier.has_adopted(job.name):
-            runs.append(self._earlier.run_id)
+        if self._earlier is not None and (earlier := self._earlier.run_of(job.name)):
+            runs.append(earlier)
         for run_id in runs:
             key = manifest_key(spec.flow, run_id, spec.step, spec.task_id)
             with suppress(BlobNotFoundError):

@@ -11,7 +11,7 @@ The driver decides nothing about tasks; such an `if` belongs in machine.py. Its 
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 
 from msgspec import Struct, field
@@ -64,7 +64,8 @@ class DriverParts(Struct, frozen=True):
 
     `get_blob` reads a manifest too large for the worker's channel. `seal` is asked at the end, when
     nothing more is printed, for what the run's last frame says of the run's files. `sync` lets the
-    journal survive a loss of power; see Ledger.
+    journal survive a loss of power; see Ledger. `on_cancel` is told first when the run is
+    cancelled. `lineage` are the runs whose jobs in flight this one may adopt.
     """
 
     scheduler: Scheduler
@@ -79,6 +80,8 @@ class DriverParts(Struct, frozen=True):
     seal: Callable[[], Seal] = dict
     sync: Callable[[], None] | None = None
     warnings: tuple[str, ...] = ()
+    on_cancel: Callable[[], None] | None = None
+    lineage: Collection[str] = ()
 
 
 _News = JobUpdate | Ended | RunStarted | RetryDue | CancelRequested | ExecutorLost
@@ -128,6 +131,8 @@ class Driver:
                 await asyncio.wait({conductor})
             except asyncio.CancelledError as cancelled:
                 self._cancelled = str(cancelled) or self._cancelled
+                if self._parts.on_cancel is not None:
+                    self._parts.on_cancel()
                 self.cancel(self._cancelled)
                 await asyncio.wait({conductor})
                 raise
@@ -286,7 +291,7 @@ class Driver:
             return Failure.from_error(error)
         task = ended.task
         is_mine = (head.step, head.task_id) == (task.step, task.task_id)
-        if not is_mine or not (ended.reused or _is_of_run(head, ended, self._parts.began)):
+        if not is_mine or not (ended.reused or _is_of_run(head, ended, self._parts)):
             return Failure(TaskFailedError.code, "the worker reported another task's result")
         objection = self._scheduler.objection(task.step, head.transition)
         if objection is not None:
@@ -394,8 +399,8 @@ def _lost(error: Exception) -> ExecutorLost:
     return ExecutorLost(f"the executor failed: {type(error).__name__}: {error}")
 
 
-def _is_of_run(head: Outline, ended: Ended, began: RunBeganRecord) -> bool:
-    """Whether this attempt, or one that was given up, has made a manifest; or a job that the run
-    which this one goes on from had left in flight."""
-    is_own = head.run_id == began.run_id and head.attempt <= ended.attempt
-    return is_own or (began.origin_run_id is not None and head.run_id == began.origin_run_id)
+def _is_of_run(head: Outline, ended: Ended, parts: DriverParts) -> bool:
+    """Whether this attempt, or one that was given up, has made a manifest; or a job that one of
+    the runs which this one goes on from had left in flight."""
+    is_own = head.run_id == parts.began.run_id and head.attempt <= ended.attempt
+    return is_own or head.run_id in parts.lineage
