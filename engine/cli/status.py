@@ -7,7 +7,7 @@ from typing import Any
 import click
 from msgspec import Struct
 
-from engine.cli import times
+from engine.cli import times, waiting
 from engine.cli.clock import now_us
 from engine.cli.escapes import safe
 from engine.cli.options import session, verb
@@ -90,10 +90,15 @@ def command(run: str, as_exit: bool) -> int:
     now = session()
     with Reader.open(now.config) as reader:
         summary = Summary.read(reader, find_run(reader, run, flow=now.flow_name))
+        began = reader.began(summary.run.flow, summary.run.run_id)
+    queues = began.code.get("queues", ()) if began and summary.status == "running" else ()
+    waits = waiting.of_run(now.config, summary.run.run_id, queues) if queues else None
     if now.json:
-        print(json.dumps(_fields(summary)))
+        print(json.dumps(_fields(summary) | (waits.fields if waits else {})))
     else:
         _print(summary)
+        for line in waits.lines if waits else ():
+            print(line)
     return summary.exit_code if as_exit else 0
 
 

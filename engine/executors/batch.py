@@ -14,7 +14,7 @@ from contextlib import suppress
 from msgspec import Struct
 
 from engine.errors import EngineError, ExecutorError, Failure
-from engine.executors import batch_reasons, batch_requests
+from engine.executors import batch_reasons, batch_requests, batch_submit
 from engine.executors.base import (
     Exit,
     ExitKind,
@@ -29,6 +29,7 @@ from engine.executors.batch_fleet import Fleet, Flight, Unit
 from engine.executors.batch_requests import Submission
 from engine.executors.batch_states import Seen
 from engine.executors.batch_submit import Accepted, Post, Submitter
+from engine.executors.batch_watch import AskWhy, WaitWatch
 from engine.executors.updates import Updates
 
 _CLOSE_S = 30.0
@@ -48,6 +49,7 @@ class BatchExecutorConfig(Struct, frozen=True):
     `pages_s` hundreds of jobs a second. Jobs that come within `gather_s` are submitted together, in
     arrays of at most `array_max`. What fails is tried again for `patience_s`. With `is_detached`
     jobs are left running at the end. `read_log` reads the log of a container that left no word.
+    Of a job that waits for a machine for `waits_s`, `why` finds out why.
     """
 
     command: Sequence[str]
@@ -62,6 +64,8 @@ class BatchExecutorConfig(Struct, frozen=True):
     is_detached: bool = False
     clock: Callable[[], int] = wall_clock_us
     read_log: Callable[[str], Awaitable[Sequence[tuple[int, str]]]] | None = None
+    why: AskWhy | None = None
+    waits_s: float = 60.0
 
 
 class BatchExecutor:
@@ -82,6 +86,7 @@ class BatchExecutor:
         self._group: asyncio.TaskGroup | None = None
         self._is_closed = False
         self._is_detached = config.is_detached
+        self._watch = WaitWatch(config.why, config.waits_s) if config.why else None
 
     # -- the seam --------------------------------------------------------------------------------
 
@@ -284,6 +289,7 @@ class BatchExecutor:
             try:
                 has_changed, pages = await self._ask()
                 await self._submitter.end_copies()
+                await self._tell_waiting()
                 patience.is_well()
             except EngineError as error:
                 patience.bear(error)
@@ -333,8 +339,32 @@ class BatchExecutor:
         elif seen is None or not seen.is_ended:
             self._end(name, batch_reasons.gone(), times=times)
         else:
+            exit = batch_reasons.exit_of(seen, cancelled=flight.cancelled)
+            if batch_reasons.has_lost_host(exit) and self._move(flight):
+                return
             await self._tell_log(name, seen)
-            self._end(name, batch_reasons.exit_of(seen, cancelled=flight.cancelled), times=times)
+            self._end(name, exit, times=times)
+
+    def _move(self, flight: Flight) -> bool:
+        """Send a job again whose machines were taken away, where they are not, if that is named."""
+        moved = batch_submit.moved(flight.job)
+        if moved is None or self._group is None or self._is_detached:
+            return False
+        name, queue = moved.name, batch_submit.needs_of(moved).queue
+        text = f"aflow: its machines were taken away; it goes on in queue {queue}"
+        self._updates.tell(JobOutput(name, "stderr", ((self._config.clock(), text),)))
+        self._fleet.remove(name)
+        self._fleet.add([moved])
+        self._group.create_task(self._send(self._submitter.again(moved)))
+        return True
+
+    async def _tell_waiting(self) -> None:
+        """Say of jobs that have long waited for a machine why they do."""
+        if self._watch is None:
+            return
+        for name, text in await self._watch.look(self._fleet, asyncio.get_running_loop().time()):
+            line = (self._config.clock(), text)
+            self._updates.tell(JobOutput(name, "stderr", (line,)))
 
     async def _tell_log(self, name: str, seen: Seen) -> None:
         """What a container printed that could not say so itself."""

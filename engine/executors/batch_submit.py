@@ -96,6 +96,11 @@ class Submitter:
             for part in batch_requests.array_chunks(alike, self._array_max)
         ]
 
+    def again(self, job: Job) -> Submission:
+        """The submission of a job that was moved: under another name than what it was before."""
+        what = self._submission([job])
+        return replace(what, parcel=batch_requests.moved_name(job.name))
+
     def _submission(self, jobs: Sequence[Job]) -> Submission:
         names, limit_s = [job.name for job in jobs], jobs[0].deadline_s
         timeout_s = None if limit_s is None else limit_s + _TIMEOUT_MARGIN_S
@@ -110,10 +115,13 @@ class Submitter:
         """
         by_name = {job.name: job for job in jobs}
         found = await self._post.sent(jobs)
-        return [
-            Submission(parcel, names, needs_of(next(by_name[n] for n in names if n)))
-            for parcel, names in found.items()
-        ]
+        submissions: list[Submission] = []
+        for parcel, names in found.items():
+            job = next(by_name[n] for n in names if n)
+            if batch_requests.is_moved(parcel):
+                job = moved(job) or job
+            submissions.append(Submission(parcel, names, needs_of(job)))
+        return submissions
 
     async def find(self, what: Submission) -> Accepted | None:
         """What Batch has of a submission that has not failed; the rest is to be submitted again.
@@ -189,6 +197,12 @@ class Submitter:
         for seen in await self._client.named(what.needs.queue, what.parcel):
             if seen.job_id != accepted.job_id and not seen.is_ended:
                 await self._client.terminate(seen.job_id, "a copy of another job")
+
+
+def moved(job: Job) -> Job | None:
+    """The job as it is where machines are not taken away; None if it names no such queue."""
+    on_demand = needs_of(job).on_demand
+    return on_demand and replace(job, resources={**job.resources, NEEDS: on_demand})
 
 
 def needs_of(job: Job) -> Needs:

@@ -85,6 +85,9 @@ def more_memory(needs: Needs, factor: float, times: int) -> Needs:
     Fargate gives the next size that it has; what is larger than all of its, it is asked for as it
     is, and refuses.
     """
+    if needs.on_demand is not None:
+        on_demand = more_memory(needs.on_demand, factor, times)
+        needs = replace(needs, on_demand=on_demand)
     wanted = math.ceil(needs.memory_mib * factor**times)
     if needs.is_fargate:
         with suppress(LimitExceededError):

@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.executors.base import Job
+from engine.executors.batch_requests import is_moved
 from engine.stores.artifacts import unpack_entry
 from engine.stores.base import BlobStore
 from engine.stores.packed import PackedList
@@ -84,7 +85,7 @@ class Earlier:
     async def _read_run(self, run_id: str, found: dict[bytes, _Place]) -> None:
         prefix = parcels_prefix(self._boot.flow, run_id)
         keys = [info.key async for info in self._blobs.list(prefix)]
-        for key in keys:
+        for key in sorted(keys, key=is_moved):  # a job that was moved was sent twice
             boot, *orders = PackedList(await self._blobs.get(key))
             if _code_of(Boot.unpack(boot)) != _code_of(self._boot):
                 continue

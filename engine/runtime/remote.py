@@ -25,6 +25,7 @@ from engine.executors.batch_client import BatchClient
 from engine.executors.batch_requests import Needs
 from engine.executors.batch_submit import NEEDS
 from engine.executors.hybrid import HybridExecutor
+from engine.flow.decorators.batch import Batch
 from engine.flow.decorators.retry import Retry
 from engine.flow.decorators.specs import Decorators
 from engine.flow.spec import FlowSpec
@@ -59,12 +60,14 @@ class RemoteRun(Struct, frozen=True):
     replica: Replica
     client: BatchClient
     session: AwsSession
+    scout: QueueScout
     needs: Mapping[str, Needs]
     variables: Mapping[str, str]
     boot: Boot
     array_max: int
     factors: Mapping[str, float]
     origins: Sequence[str] = ()
+    waits_s: float = 60.0
 
     def more_memory(
         self, step: str, resources: Mapping[str, object], times: int
@@ -93,9 +96,9 @@ async def remote_run(
     replica = replica_of(stores, config)
     async with batch_client(config) as (client, session):
         scout = QueueScout(client, sizes_of(session))
-        queues, command = Queues(scout), container_command()
+        queues = Queues(scout)
         needs = {
-            step: await queues.fit(needs_of(batch, resources, config), command, f"step {step!r}")
+            step: await _fitted(queues, step, batch, needs_of(batch, resources, config), config)
             for step, (batch, resources) in steps.items()
         }
         variables = await _variables(replica, session, config)
@@ -103,7 +106,25 @@ async def remote_run(
             check_variables(flow.__name__, fitted, variables)
         boot = await _boot(flow, options, config, stores)
         arrays, factors = config.batch_array_max, _factors(decorators)
-        yield RemoteRun(replica, client, session, needs, variables, boot, arrays, factors)
+        yield RemoteRun(
+            *(replica, client, session, scout, needs, variables, boot, arrays, factors),
+            waits_s=config.batch_waiting_s,
+        )
+
+
+async def _fitted(queues: Queues, step: str, batch: Batch, needs: Needs, config: Config) -> Needs:
+    """What a step needs, in its queue; and in the one for when machines are taken away too often.
+
+    Raises:
+        ExecutorError, ConfigError, LimitExceededError: as `Queues.fit`.
+    """
+    what, command = f"step {step!r}", container_command()
+    fitted = await queues.fit(needs, command, what)
+    other = batch.on_demand_queue or config.batch_on_demand_queue
+    if other is None or other == fitted.queue:
+        return fitted
+    on_demand = await queues.fit(replace(needs, queue=other), command, what)
+    return replace(fitted, on_demand=on_demand, reclaims=config.batch_reclaims - 1)
 
 
 def replica_of(stores: Stores, config: Config) -> Replica:
@@ -152,6 +173,8 @@ async def hybrid(
         container_command(),
         array_max=remote.array_max,
         read_log=lambda stream: container_log(remote.session, stream),
+        why=remote.scout.why,
+        waits_s=remote.waits_s,
     )
     executor = BatchExecutor(remote.client, post, settings)
     try:

@@ -23,6 +23,18 @@ ACCOUNT, REGION = "123456789012", "us-east-1"
 NO_OP_TAG = "aflow:no-op-seconds"
 _OPTIMAL = ("c4", "m4", "r4", "c5", "m5", "r5")
 _UNBOUNDED = 10**9
+_TRUST = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Action": "sts:AssumeRole",
+                "Principal": {"Service": ["ecs-tasks.amazonaws.com", "batch.amazonaws.com"]},
+            }
+        ],
+    }
+)
 
 
 class Account:
@@ -95,7 +107,7 @@ class Account:
         roles = {role.name: role for role in iam.list_roles()[0]}
         for role in (f"{name}-service", f"{name}-job"):
             if role not in roles:
-                roles[role] = iam.create_role(role, "{}", "/", None, "", [], None)
+                roles[role] = iam.create_role(role, _TRUST, "/", None, "", [], None)
         ec2 = ec2_backends[ACCOUNT][self.region]
         subnet = next(iter(ec2.describe_subnets()))
         group = next(iter(ec2.describe_security_groups()))

@@ -1,7 +1,8 @@
 """AWS Batch and an object store in memory, for tests of BatchExecutor: no process, no socket.
 
-What a job does is its spec: b"returns", b"exits", b"waits", b"vanishes" (Batch forgets it) or
-b"silent" (it commits and cannot say so). Jobs move on by the loop's clock, so virtual time works.
+What a job does is its spec: b"returns", b"exits", b"waits", b"vanishes" (Batch forgets it),
+b"silent" (it commits and cannot say so), b"stuck" (no machine takes it) or b"reclaimed" (its
+machines are taken away, but in queue "od"). Jobs move on by the loop's clock, so virtual time works.
 """
 
 import asyncio
@@ -36,6 +37,7 @@ class Submitted:
     parcel: str
     size: int
     since_s: float
+    queue: str = "queue"
     terminated: dict[int, str] = field(default_factory=dict)
 
     @property
@@ -90,7 +92,7 @@ class BatchWorld:
         size = body.get("arrayProperties", {}).get("size", 1)
         now_s = asyncio.get_running_loop().time()
         name = body["jobName"]
-        self.jobs[job_id] = Submitted(job_id, name, name, size, now_s)
+        self.jobs[job_id] = Submitted(job_id, name, name, size, now_s, body["jobQueue"])
         if fault == "reply lost":
             raise ReadTimeoutError(endpoint_url="http://batch")
         return {"jobId": job_id}
@@ -111,7 +113,7 @@ class BatchWorld:
         found = [
             {"jobId": j.job_id, "jobName": j.name, "status": "RUNNING", "createdAt": number}
             for number, j in enumerate(self.jobs.values())
-            if j.name in wanted["values"] and not j.terminated
+            if j.name in wanted["values"] and j.queue == body["jobQueue"] and not j.terminated
         ]
         return {"jobSummaryList": found}
 
@@ -187,6 +189,10 @@ class BatchWorld:
         age = self._age(submitted)
         if age < 2:
             return ("SUBMITTED", "RUNNABLE")[age]
+        if spec == b"stuck":
+            return "RUNNABLE"
+        if spec == b"reclaimed":
+            return "SUCCEEDED" if submitted.queue == "od" else "FAILED"
         if age < 4 or spec == b"waits":
             return "RUNNING"
         return "FAILED" if spec == b"exits" else "SUCCEEDED"
@@ -211,15 +217,18 @@ class BatchWorld:
             code = 3 if int(index or 0) not in submitted.terminated else 143
             found |= {"container": {"exitCode": code}, "stoppedAt": 2000}
             found["statusReason"] = "Essential container in task exited"
+            if spec == b"reclaimed":
+                found["statusReason"] = "Host EC2 (instance i-0) terminated."
         return found
 
     def _words(self, submitted: Submitted, index: int, job: Job) -> list[JobUpdate]:
-        if index in submitted.terminated or self._age(submitted) < 2:
+        if index in submitted.terminated or self._age(submitted) < 2 or job.spec == b"stuck":
             return []
         said: dict[str, JobUpdate] = {"a": JobStarted(job.name, 1_000_000)}
         if job.spec == b"waits":
             said["b"] = JobOutput(job.name, "stdout", ((1, "waiting"),))
-        if job.spec == b"returns" and self._age(submitted) >= 3:
+        is_done = job.spec == b"returns" or (job.spec, submitted.queue) == (b"reclaimed", "od")
+        if is_done and self._age(submitted) >= 3:
             said["b"] = JobOutput(job.name, "stdout", ((1, "out"),))
             said["c"] = JobOutput(job.name, "stderr", ((2, "err"),))
             exit = Exit(ExitKind.RETURNED)
