@@ -39,12 +39,15 @@ def _attach(run: str, max_workers: int | None, detach: bool, quiet: bool) -> int
         began = reader.began(record.flow, record.run_id)
     _check(record, status)
     target = began.code.get("target") if began else None
-    if now.flow_class is None and target is None:
+    if now.flow_class is not None:
+        keep_flow(now.flow_class)
+    elif target is not None:
+        keep_flow(load(target))
+    else:
         raise UsageError(
             f"run {record.flow}/{record.run_id} does not say which file its flow is in",
             hint=f"aflow resume FILE.py {record.run_id}",
         )
-    keep_flow(now.flow_class or load(target))
     values = {**_as_begun(began), "detach": detach, "quiet": quiet}
     if max_workers is not None:
         values["max_workers"] = max_workers

@@ -222,6 +222,11 @@ class BatchExecutor:
         what, job_id = accepted.submission, accepted.job_id
         unit = self._fleet.accept(what, job_id, now_s, is_adopted=is_adopted)
         self._wake_asker.set()
+        if is_adopted and unit.live:
+            name, count = what.names[min(unit.live)], len(unit.live)
+            many = f"{count:,} tasks are" if count > 1 else "the task is"
+            text = f"aflow: {many} in AWS Batch already, and taken over"
+            self._updates.tell(JobOutput(name, "stderr", ((self._config.clock(), text),)))
         return unit
 
     async def _terminate(self, flights: Sequence[Flight], reason: str) -> None:

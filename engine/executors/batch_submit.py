@@ -202,7 +202,9 @@ class Submitter:
 def moved(job: Job) -> Job | None:
     """The job as it is where machines are not taken away; None if it names no such queue."""
     on_demand = needs_of(job).on_demand
-    return on_demand and replace(job, resources={**job.resources, NEEDS: on_demand})
+    if on_demand is None:
+        return None
+    return replace(job, resources={**job.resources, NEEDS: on_demand})
 
 
 def needs_of(job: Job) -> Needs:

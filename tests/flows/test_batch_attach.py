@@ -65,30 +65,34 @@ class Waits(FlowSpec):
 """
 
 
-def run_until_it_waits(place: Place, folder: Path, *words: str, here: int) -> Said:
+def run_until_it_waits(
+    place: Place, folder: Path, *words: str, here: int, taken_over: int = 0
+) -> Said:
     """Start a command, interrupt it when its tasks wait, and return what it said."""
-    with subprocess.Popen(
-        [sys.executable, "-P", "-c", "from engine.cli.main import main; main()", *words],
-        cwd=place.folder,
-        env=os.environ | place.env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    err_file = place.folder / "err"
+    with (
+        err_file.open("w") as err,
+        subprocess.Popen(
+            [sys.executable, "-P", "-c", "from engine.cli.main import main; main()", *words],
+            cwd=place.folder,
+            env=os.environ | place.env,
+            stdin=subprocess.DEVNULL,
+            stdout=err,
+            stderr=err,
+        ) as process,
+    ):
+
+        def waits() -> bool:
+            counts = len(list(folder.glob("there-*"))), len(list(folder.glob("here-*")))
+            return counts == (4, here) and err_file.read_text().count("taken over") == taken_over
+
         try:
-            within(
-                LIMIT_S,
-                lambda: (
-                    len(list(folder.glob("there-*"))) == 4
-                    and len(list(folder.glob("here-*"))) == here
-                ),
-            )
+            within(LIMIT_S, waits)
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=LIMIT_S)
+            process.wait(timeout=LIMIT_S)
         finally:
             process.kill()
-    return Said(process.returncode, out, err)
+    return Said(process.returncode, "", err_file.read_text())
 
 
 def jobs(place: Place, run: str = "") -> list[str]:
@@ -112,7 +116,7 @@ def test_a_detached_run_is_attached_twice_and_no_job_runs_again(place: Place) ->
     assert f"attach with: aflow attach {first}" in place.done("status", first).out
     assert jobs(place, first), "the jobs were ended"
 
-    said = run_until_it_waits(place, folder, "attach", first, "--detach", here=2)
+    said = run_until_it_waits(place, folder, "attach", first, "--detach", here=2, taken_over=1)
     assert "4 tasks left running in AWS Batch" in said.err, said
     second = said.err.partition("aflow attach ")[2].split()[0]
     assert second != first
@@ -135,7 +139,7 @@ def test_attach_knows_what_the_run_was_decorated_with(place: Place) -> None:
     said = run_until_it_waits(place, folder, "run", *words, "--detach", here=1)
     assert "5 tasks left running in AWS Batch" in said.err, said
     first = said.err.partition("aflow attach ")[2].split()[0]
-    said = run_until_it_waits(place, folder, "attach", first, here=1)
+    said = run_until_it_waits(place, folder, "attach", first, here=1, taken_over=2)
     assert said.code == 130, said
     assert "resume with: aflow resume" in said.err
     assert not jobs(place, first), "Ctrl-C left a job"

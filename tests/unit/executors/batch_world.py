@@ -2,7 +2,8 @@
 
 What a job does is its spec: b"returns", b"exits", b"waits", b"vanishes" (Batch forgets it),
 b"silent" (it commits and cannot say so), b"stuck" (no machine takes it) or b"reclaimed" (its
-machines are taken away, but in queue "od"). Jobs move on by the loop's clock, so virtual time works.
+machines are taken away, but in queue "od"). Jobs move on by the clock of the loop, so virtual time
+works.
 """
 
 import asyncio
@@ -191,8 +192,8 @@ class BatchWorld:
             return ("SUBMITTED", "RUNNABLE")[age]
         if spec == b"stuck":
             return "RUNNABLE"
-        if spec == b"reclaimed":
-            return "SUCCEEDED" if submitted.queue == "od" else "FAILED"
+        if spec == b"reclaimed" and submitted.queue != "od":
+            return "FAILED"
         if age < 4 or spec == b"waits":
             return "RUNNING"
         return "FAILED" if spec == b"exits" else "SUCCEEDED"
