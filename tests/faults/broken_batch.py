@@ -55,6 +55,7 @@ class Broken(FlowSpec):
         pass
 """
 ROLE = "arn:aws:iam::123456789012:role/"
+QUEUES = ("broken-disabled", "broken-invalid", "broken-off", "broken-small", "broken-steady")
 FINE, TAKEN_BY_NOBODY = f"{ROLE}broken-fine", f"{ROLE}broken-closed"
 IMAGES = ("broken/python:3.9", "broken/none:1")
 OLD_PYTHON = """#!/bin/sh
@@ -292,7 +293,13 @@ def prepare(emulator: ServerAddress, folder: Path) -> None:
         },
     )
     clients = _Clients(emulator)
-    for name in ("broken-disabled", "broken-invalid", "broken-off", "broken-small"):
+    for name in (
+        "broken-disabled",
+        "broken-invalid",
+        "broken-off",
+        "broken-small",
+        "broken-steady",
+    ):
         with suppress(ClientError):  # another process has made it
             clients.make_queue(name)
     trust = {"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}}
