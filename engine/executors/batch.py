@@ -8,27 +8,26 @@ is decided here about what an answer means: see batch_fleet, batch_states and ba
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 
 from msgspec import Struct
 
-from engine.errors import EngineError, ExecutorError, Failure
+from engine.errors import EngineError, ExecutorError
 from engine.executors import batch_reasons, batch_requests, batch_submit
 from engine.executors.base import (
     Exit,
     ExitKind,
     Job,
     JobEnded,
-    JobOutput,
     JobStarted,
     JobUpdate,
 )
 from engine.executors.batch_client import BatchClient
 from engine.executors.batch_fleet import Fleet, Flight, Unit
 from engine.executors.batch_requests import Submission
-from engine.executors.batch_states import Seen
 from engine.executors.batch_submit import Accepted, Post, Submitter
+from engine.executors.batch_teller import Teller, taken_over
 from engine.executors.batch_watch import AskWhy, WaitWatch
 from engine.executors.updates import Updates
 
@@ -80,6 +79,9 @@ class BatchExecutor:
         self._names: set[str] = set()  # of all jobs ever: a name starts once
         self._queue: list[Job] = []
         self._updates = Updates()
+        self._teller = teller = Teller(self._fleet, self._updates, config.clock, config.read_log)
+        self._say, self._start = teller.say, teller.start
+        self._end, self._fail = teller.end, teller.fail
         self._wake_submitter = asyncio.Event()
         self._wake_asker = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
@@ -223,10 +225,7 @@ class BatchExecutor:
         unit = self._fleet.accept(what, job_id, now_s, is_adopted=is_adopted)
         self._wake_asker.set()
         if is_adopted and unit.live:
-            name, count = what.names[min(unit.live)], len(unit.live)
-            many = f"{count:,} tasks are" if count > 1 else "the task is"
-            text = f"aflow: {many} in AWS Batch already, and taken over"
-            self._updates.tell(JobOutput(name, "stderr", ((self._config.clock(), text),)))
+            self._say(what.names[min(unit.live)], taken_over(len(unit.live)))
         return unit
 
     async def _terminate(self, flights: Sequence[Flight], reason: str) -> None:
@@ -347,7 +346,7 @@ class BatchExecutor:
             exit = batch_reasons.exit_of(seen, cancelled=flight.cancelled)
             if batch_reasons.has_lost_host(exit) and self._move(flight):
                 return
-            await self._tell_log(name, seen)
+            await self._teller.tell_log(name, seen)
             self._end(name, exit, times=times)
 
     def _move(self, flight: Flight) -> bool:
@@ -355,60 +354,18 @@ class BatchExecutor:
         moved = batch_submit.moved(flight.job)
         if moved is None or self._group is None or self._is_detached:
             return False
-        name, queue = moved.name, batch_submit.needs_of(moved).queue
-        text = f"aflow: its machines were taken away; it goes on in queue {queue}"
-        self._updates.tell(JobOutput(name, "stderr", ((self._config.clock(), text),)))
-        self._fleet.remove(name)
+        queue = batch_submit.needs_of(moved).queue
+        self._say(moved.name, f"its machines were taken away; it goes on in queue {queue}")
+        self._fleet.remove(moved.name)
         self._fleet.add([moved])
         self._group.create_task(self._send(self._submitter.again(moved)))
         return True
 
     async def _tell_waiting(self) -> None:
         """Say of jobs that have long waited for a machine why they do."""
-        if self._watch is None:
-            return
-        for name, text in await self._watch.look(self._fleet, asyncio.get_running_loop().time()):
-            line = (self._config.clock(), text)
-            self._updates.tell(JobOutput(name, "stderr", (line,)))
-
-    async def _tell_log(self, name: str, seen: Seen) -> None:
-        """What a container printed that could not say so itself."""
-        if self._config.read_log is None or not seen.log_stream:
-            return
-        with suppress(EngineError):
-            if lines := await self._config.read_log(seen.log_stream):
-                self._start(name, seen.started_us)
-                self._updates.tell(JobOutput(name, "stderr", tuple(lines)))
-
-    # -- what goes to the consumer ---------------------------------------------------------------
-
-    def _start(self, name: str, at_us: int | None, pid: int | None = None) -> None:
-        flight = self._fleet.flights.get(name)
-        if flight is not None and flight.started_us is None:
-            flight.started_us = at_us or self._config.clock()
-            self._updates.tell(JobStarted(name, flight.started_us, pid))
-
-    def _end(
-        self,
-        name: str,
-        exit: Exit,
-        *,
-        outcome: bytes | None = None,
-        times: tuple[int | None, int | None] = (None, None),
-    ) -> None:
-        flight = self._fleet.remove(name)
-        if flight is None:
-            return
-        ended_us = times[1] or self._config.clock()
-        started_us = flight.started_us or times[0] or ended_us
-        if outcome is not None and flight.started_us is None:
-            self._updates.tell(JobStarted(name, started_us))
-        self._updates.tell(JobEnded(name, exit, min(started_us, ended_us), ended_us, outcome))
-
-    def _fail(self, names: Iterable[str], error: EngineError) -> None:
-        failure = Failure.from_error(error)
-        for name in names:
-            self._end(name, Exit(ExitKind.LOST, detail=error.message, failure=failure))
+        now_s = asyncio.get_running_loop().time()
+        for name, text in await self._watch.look(self._fleet, now_s) if self._watch else ():
+            self._say(name, text)
 
 
 class _Patience:

@@ -60,7 +60,7 @@ class WaitWatch:
             self._told[alike] = why
             many = f"{group.count:,} tasks wait" if group.count > 1 else "the task waits"
             waited_s = now_s - group.since_s
-            found.append((group.name, f"aflow: {many} in AWS Batch for {waited_s:.0f} s: {why}"))
+            found.append((group.name, f"{many} in AWS Batch for {waited_s:.0f} s: {why}"))
         return found
 
     def _groups(self, fleet: Fleet, now_s: float) -> dict[_Alike, _Group]:

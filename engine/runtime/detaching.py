@@ -1,6 +1,8 @@
 """What becomes of a run's tasks when its driver goes and their jobs stay."""
 
+import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from engine.executors.base import Executor
 from engine.executors.hybrid import Detached, HybridExecutor
@@ -33,6 +35,17 @@ class Leaving:
             yield f"{count} left running in AWS Batch; attach with: aflow attach {run_id}"
         else:
             yield f"no job is left running in AWS Batch; go on with: aflow attach {run_id}"
+
+
+@contextmanager
+def told_what_is_left(leaving: Leaving | None, run_id: str) -> Iterator[None]:
+    """Note on a cancellation what becomes of the tasks; who reports it shows that."""
+    try:
+        yield
+    except asyncio.CancelledError as cancelled:
+        for note in leaving.notes(run_id) if leaving else ():
+            cancelled.add_note(note)
+        raise
 
 
 def leaving_of(executor: Executor) -> Leaving | None:

@@ -28,7 +28,7 @@ from engine.ids import new_run_id, next_run_us
 from engine.package.bundle import suffixes_of
 from engine.runtime.clock import Clocks
 from engine.runtime.code import code_of
-from engine.runtime.detaching import leaving_of
+from engine.runtime.detaching import leaving_of, told_what_is_left
 from engine.runtime.inclusion import PARAMETERS_STEP, save_parameters
 from engine.runtime.options import RunOptions, RunSettings
 from engine.runtime.origin import Origin, find_origin
@@ -223,21 +223,12 @@ class Run:
             host=socket.gethostname(),
             tags=self._tags,
             origin_run_id=origin.run_id if origin else None,
-            code=code | self._begun_with(),
+            code=code | _begun_with(self._options, self._remote),
             graph=_plain(self._graph),
             slots=self._settings.max_workers,
             on_failure=self._settings.on_failure,
             rerun=(self._options.resume_step,) if self._options.resume_step else (),
         )
-
-    def _begun_with(self) -> dict[str, Any]:  # Any: plain msgpack values
-        """What whoever takes the run over has to know, and the graph does not say."""
-        found: dict[str, Any] = {}
-        if self._options.decorators:
-            found["with"] = list(self._options.decorators)
-        if self._remote is not None:
-            found["queues"] = sorted({needs.queue for needs in self._remote.needs.values()})
-        return found
 
     async def _drive(
         self,
@@ -327,12 +318,8 @@ class Run:
                 lineage=frozenset(origin.run_ids if origin else ()),
             )
         )
-        try:
+        with told_what_is_left(leaving, began.run_id):
             return await run_recorded(driver, recorder)
-        except asyncio.CancelledError as cancelled:
-            for note in leaving.notes(began.run_id) if leaving else ():
-                cancelled.add_note(note)
-            raise
 
     def _facts(self, began: RunBeganRecord, broker: str | None) -> RunFacts:
         return RunFacts(
@@ -386,6 +373,16 @@ class Run:
             failed_task=str(done.failed_task) if done.failed_task else None,
             origin_run_id=began.origin_run_id,
         )
+
+
+def _begun_with(options: RunOptions, remote: "RemoteRun | None") -> dict[str, Any]:  # Any: msgpack
+    """What whoever takes the run over has to know, and the graph does not say."""
+    found: dict[str, Any] = {}
+    if options.decorators:
+        found["with"] = list(options.decorators)
+    if remote is not None:
+        found["queues"] = sorted({needs.queue for needs in remote.needs.values()})
+    return found
 
 
 def _plain(graph: Graph) -> dict[str, Any]:  # Any: plain msgpack values

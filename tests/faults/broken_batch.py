@@ -293,13 +293,7 @@ def prepare(emulator: ServerAddress, folder: Path) -> None:
         },
     )
     clients = _Clients(emulator)
-    for name in (
-        "broken-disabled",
-        "broken-invalid",
-        "broken-off",
-        "broken-small",
-        "broken-steady",
-    ):
+    for name in QUEUES:
         with suppress(ClientError):  # another process has made it
             clients.make_queue(name)
     trust = {"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}}
