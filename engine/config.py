@@ -99,6 +99,9 @@ class Config(Struct, frozen=True):
     batch_endpoint_url: str | None = None
     batch_region: str | None = None
     batch_array_max: int = 10_000
+    batch_on_demand_queue: str | None = None
+    batch_reclaims: int = 3
+    batch_waiting_s: int = 60
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def source(self, key: str) -> str:

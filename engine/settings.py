@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
+_TRIES_MAX = 10
+"""Attempts that AWS Batch makes of one job, at most."""
+
 
 class Setting(Struct, frozen=True):
     """How one key is read: its help, and a function from text or a TOML value to the value."""
@@ -53,6 +56,13 @@ def _at_least(least: int) -> Callable[[object], object]:
 
 
 _count = _at_least(1)
+
+
+def _at_most_ten(value: object) -> object:
+    number = _count(value)
+    if isinstance(number, int) and number > _TRIES_MAX:
+        raise WrongValueError(f"a whole number of 1 to {_TRIES_MAX}")
+    return number
 
 
 def _truth(value: object) -> bool:
@@ -105,6 +115,13 @@ _BATCH: Mapping[str, Setting] = {
     "batch_endpoint_url": Setting("where AWS Batch is; default: what AWS's settings say", _web_url),
     "batch_region": Setting("the region of AWS Batch; default: what AWS's settings say", _text),
     "batch_array_max": Setting("the most tasks in one array job; 1: no arrays", _count),
+    "batch_on_demand_queue": Setting(
+        "the queue of tasks whose machines were taken away too often", _text
+    ),
+    "batch_reclaims": Setting("how often is too often for batch_on_demand_queue", _at_most_ten),
+    "batch_waiting_s": Setting(
+        "how many seconds a task waits for a machine before it is told why", _count
+    ),
 }
 
 SETTINGS: Mapping[str, Setting] = {

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CONNECT_S = 2.5
 DEFAULT_REGION = "us-east-1"
-_CREDENTIAL_HINT = (
+CREDENTIAL_HINT = (
     "`aws configure` or `aws sso login` makes them; AFLOW_S3_PROFILE or AWS_PROFILE names a profile"
 )
 
@@ -101,7 +101,7 @@ class AwsSession:
             if self._credentials is None:
                 self._credentials = await session.get_credentials()
             if self._credentials is None:
-                raise StoreDeniedError("there are no AWS credentials", hint=_CREDENTIAL_HINT)
+                raise StoreDeniedError("there are no AWS credentials", hint=CREDENTIAL_HINT)
             now = await self._credentials.get_frozen_credentials()
         return Credentials(now.access_key, now.secret_key, now.token)
 
@@ -229,14 +229,11 @@ def _stay_in_region(params: dict[str, Any], **_: object) -> None:  # Any: the SD
     params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
-@contextmanager
-def sdk_errors(doing: str) -> Iterator[None]:
-    """Turn what the SDK raises before there is a request into our errors."""
+def credential_errors() -> tuple[type[Exception], ...]:
+    """What the SDK raises if it finds no credentials, or cannot refresh them."""
     from botocore import exceptions as sdk  # noqa: PLC0415  # as above
 
-    try:
-        yield
-    except (
+    return (
         sdk.NoCredentialsError,
         sdk.PartialCredentialsError,
         sdk.CredentialRetrievalError,
@@ -244,8 +241,18 @@ def sdk_errors(doing: str) -> Iterator[None]:
         sdk.SSOError,
         sdk.TokenRetrievalError,
         sdk.MetadataRetrievalError,
-    ) as error:
-        raise StoreDeniedError(f"cannot {doing}: {error}", hint=_CREDENTIAL_HINT) from error
+    )
+
+
+@contextmanager
+def sdk_errors(doing: str) -> Iterator[None]:
+    """Turn what the SDK raises before there is a request into our errors."""
+    from botocore import exceptions as sdk  # noqa: PLC0415  # as above
+
+    try:
+        yield
+    except credential_errors() as error:
+        raise StoreDeniedError(f"cannot {doing}: {error}", hint=CREDENTIAL_HINT) from error
     except (
         sdk.ProfileNotFound,
         sdk.ConfigParseError,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from msgspec import Struct
 from msgspec.structs import asdict
 
 from engine.cli import removal, times
@@ -18,30 +19,50 @@ if TYPE_CHECKING:
     from engine.executors.batch_client import Listed
 
 F = TypeVar("F", bound=Callable[..., Any])  # Any: a callback's own signature
-_HEAD = ("STATE", "RUN", "JOB", "TASKS", "SINCE", "ID")
+_HEAD = ("STATE", "RUN", "JOB", "TASKS", "USER", "SINCE", "ID")
+
+
+class _Chosen(Struct, frozen=True):
+    """Which jobs: of runs whose ids begin so, of a user, in a queue; "" for any."""
+
+    run: str
+    user: str
+    queue: str
 
 
 def _choice(function: F) -> F:
-    """Give a verb RUN and --queue."""
-    queue = click.option("--queue", default="", metavar="Q", help="The job queue.")
-    run = click.argument("run", default="", metavar="[RUN]")
-    return run(queue(function))
+    """Give a verb RUN, --user, --mine and --queue."""
+    for option in (
+        click.option("--queue", default="", metavar="Q", help="The job queue."),
+        click.option("--mine", is_flag=True, help="Only the jobs of your own runs."),
+        click.option("--user", default="", metavar="NAME", help="Only the jobs of NAME's runs."),
+        click.argument("run", default="", metavar="[RUN]"),
+    ):
+        function = option(function)
+    return function
+
+
+def _chosen(run: str, user: str, queue: str, *, mine: bool) -> _Chosen:
+    if mine and user:
+        raise UsageError("--mine and --user are both given", hint="--mine is --user YOU")
+    return _Chosen(run, session().config.username if mine else user, queue)
 
 
 @verb(
     "list",
-    examples="aflow batch list\naflow batch list 01JF3 --json",
+    examples="aflow batch list\naflow batch list --mine\naflow batch list 01JF3 --json",
     json=True,
 )
 @_choice
-def list_(run: str, queue: str) -> None:
+def list_(run: str, user: str, mine: bool, queue: str) -> None:
     """List the jobs of RUN, by the beginning of its id, or of all runs, that have not ended."""
-    jobs = asyncio.run(_work(queue, run, is_kill=False))
+    jobs = asyncio.run(_listed(_chosen(run, user, queue, mine=mine)))
     if session().json:
         print(json.dumps({"schema": "aflow/batch-jobs/1", "jobs": [asdict(j) for j in jobs]}))
         return
     rows = (
-        (j.state, j.run_id, j.name, str(j.size), times.iso(j.created_us), j.job_id) for j in jobs
+        (j.state, j.run_id, j.name, str(j.size), j.user, times.iso(j.created_us), j.job_id)
+        for j in jobs
     )
     for line in table(_HEAD, rows, width=terminal_width(is_tty=sys.stdout.isatty())):
         print(line)
@@ -49,39 +70,48 @@ def list_(run: str, queue: str) -> None:
 
 @verb(
     "kill",
-    examples="aflow batch kill 01JF3 --dry-run\naflow batch kill 01JF3 --yes",
+    examples="aflow batch kill 01JF3 --dry-run\naflow batch kill --mine --yes",
     json=True,
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be ended, and end nothing.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--all", "everything", is_flag=True, help="The jobs of all runs, of everybody.")
 @_choice
-def kill(run: str, queue: str, dry_run: bool, yes: bool) -> None:
-    """End the jobs of RUN, or with --yes of all runs: those of a driver that is gone, say."""
+def kill(
+    run: str, user: str, mine: bool, queue: str, everything: bool, dry_run: bool, yes: bool
+) -> None:
+    """End the jobs of RUN, of a user's runs, or of all: those of a driver that is gone, say."""
+    chosen = _chosen(run, user, queue, mine=mine)
+    if not (chosen.run or chosen.user or everything):
+        raise UsageError("it is not said whose jobs", hint="RUN, --mine, --user NAME or --all")
     removal.check_consent(yes=yes, is_dry_run=dry_run)
-    jobs = asyncio.run(_work(queue, run, is_kill=False))
+    jobs = asyncio.run(_listed(chosen))
     if jobs and not dry_run:
         if not yes and not click.confirm(f"End {len(jobs):,} jobs?", default=False, err=True):
             return
-        jobs = asyncio.run(_work(queue, run, is_kill=True))
+        asyncio.run(_kill(chosen, jobs))
     if session().json:
         fields = {"dry_run": dry_run, "jobs": [asdict(j) for j in jobs]}
         print(json.dumps({"schema": "aflow/batch-kill/1", **fields}))
         return
     for job in jobs:
-        print(f"{'would end' if dry_run else 'ended'}  {job.name}")
+        print(f"{'would end' if dry_run else 'ended'}  {job.name}  {job.user}".rstrip())
     print(f"{len(jobs):,} jobs")
 
 
-async def _work(queue: str, run: str, *, is_kill: bool) -> "list[Listed]":
-    from engine.runtime.batch_jobs import BatchJobs, batch_client
+async def _listed(chosen: _Chosen) -> "list[Listed]":
+    from engine.runtime.batch_jobs import batch_jobs
+
+    async with batch_jobs(session().config, chosen.queue) as there:
+        return await there.active(chosen.run, chosen.user)
+
+
+async def _kill(chosen: _Chosen, jobs: "list[Listed]") -> None:
+    from engine.runtime.batch_jobs import batch_jobs
 
     config = session().config
-    async with batch_client(config) as (client, _):
-        there = BatchJobs(client, queue, config)
-        jobs = await there.active(run)
-        if is_kill:
-            await there.kill(jobs, f"aflow batch kill by {config.username}")
-        return jobs
+    async with batch_jobs(config, chosen.queue) as there:
+        await there.kill(jobs, f"aflow batch kill by {config.username}")
 
 
 class _Actions(click.Group):

@@ -17,6 +17,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     "Run": {
         "run": "Run a flow",
         "resume": "Go on from where a run stopped",
+        "attach": "Take over a run that was left running in AWS Batch",
         "check": "Look for faults without running",
         "show": "Draw a flow's graph",
     },
@@ -44,7 +45,19 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
 }
 VERBS: Mapping[str, str] = {name: text for group in GROUPS.values() for name, text in group.items()}
 FLOW_VERBS = (
-    *("run", "resume", "check", "show", "list", "status", "logs", "dump", "tag", "package"),
+    *(
+        "run",
+        "resume",
+        "attach",
+        "check",
+        "show",
+        "list",
+        "status",
+        "logs",
+        "dump",
+        "tag",
+        "package",
+    ),
     "version",
 )
 """The verbs of `python flow.py`."""

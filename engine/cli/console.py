@@ -21,6 +21,7 @@ from engine.errors import Failure
 from engine.flow.graph import Graph
 from engine.ids import TaskKey
 from engine.scheduler.progress import (
+    DETACHED,
     ResumePlanned,
     RunBegan,
     RunDone,
@@ -227,8 +228,10 @@ def _why(tally: Tally, ended: RunDone, run: str, look: Look) -> list[str]:
         named = _named(failure, task)
         return [*lines, *failure_lines(named, run=run, color=look.err.color, is_told=True)]
     why = f": {safe(ended.reason)}" if ended.reason else ""
-    resume = f"resume with: aflow resume {tally.run_id}"
-    return [f"{run} {ended.status}{why}", resume]
+    lines = [f"{run} {ended.status}{why}"]
+    if (ended.reason or "").startswith(DETACHED):  # a note says how to go on
+        return lines
+    return [*lines, f"resume with: aflow resume {tally.run_id}"]
 
 
 def _named(failure: Failure, task: TaskKey | None) -> Failure:

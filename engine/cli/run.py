@@ -49,6 +49,7 @@ def run_options() -> list[click.Option]:
             help="How a task gets its process. [default: fork]",
         ),
         package_suffixes_option(),
+        detach_option(),
         click.Option(
             ["--run-id-file"],
             type=click.Path(dir_okay=False, path_type=Path),
@@ -58,6 +59,14 @@ def run_options() -> list[click.Option]:
             ["--quiet", "-q"], is_flag=True, help="Show only what tasks print, and errors."
         ),
     ]
+
+
+def detach_option() -> click.Option:
+    return click.Option(
+        ["--detach"],
+        is_flag=True,
+        help="Ctrl-C leaves the jobs in AWS Batch running, for `aflow attach`.",
+    )
 
 
 def execute(values: dict[str, Any], **resume: str | None) -> int:  # Any: click's values
@@ -75,6 +84,7 @@ def execute(values: dict[str, Any], **resume: str | None) -> int:  # Any: click'
         "on_failure": values["on_failure"],
         "isolation": values["isolation"],
         "run_id_file": values["run_id_file"],
+        "detach": values["detach"],
         **resume,
     }
     return run(flow_of_command(), options, now)

@@ -29,6 +29,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _CLIENTS = frozenset(("obstore", "aiobotocore"))
 _AGAIN = "interrupted: ending the tasks; once more to stop at once"
+_LEAVING = "interrupted: leaving the jobs in AWS Batch; once more to stop at once"
 _AT_ONCE = "interrupted again: stopping at once"
 
 
@@ -118,7 +119,7 @@ def run(flow: "type[FlowSpec]", wanted: Mapping[str, Any], session: Session) -> 
     notes: list[str] = []
 
     async def work() -> "FinishedRun | None":
-        _cancel_on_signals(signals, display)
+        _cancel_on_signals(signals, display, is_detached=options.detach)
         done = None
         try:
             async with Engine(session.config) as engine:
@@ -144,7 +145,7 @@ def run(flow: "type[FlowSpec]", wanted: Mapping[str, Any], session: Session) -> 
     return code
 
 
-def _cancel_on_signals(received: list[int], display: Display) -> None:
+def _cancel_on_signals(received: list[int], display: Display, *, is_detached: bool) -> None:
     """Let the first signal end the tasks and the run, and a second one stop waiting for them.
 
     These are not the loop's own handlers, which are gone once it closes: a late signal, of which a
@@ -152,12 +153,15 @@ def _cancel_on_signals(received: list[int], display: Display) -> None:
     """
     import asyncio
 
+    from engine.scheduler.progress import DETACHED
+
     loop, main = asyncio.get_running_loop(), asyncio.current_task()
 
     def react(number: int) -> None:
-        display.say(_AGAIN if len(received) == 1 else _AT_ONCE)
+        first = _LEAVING if is_detached else _AGAIN
+        display.say(first if len(received) == 1 else _AT_ONCE)
         if main is not None:
-            main.cancel(f"by {signal.Signals(number).name}")
+            main.cancel(f"{DETACHED if is_detached else ''}by {signal.Signals(number).name}")
 
     def on_signal(number: int, _frame: object) -> None:
         received.append(number)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from msgspec import Struct
 
-from engine.cli import times
+from engine.cli import times, waiting
 from engine.cli.clock import now_us
 from engine.cli.escapes import safe
 from engine.cli.options import session, verb
@@ -15,9 +15,11 @@ from engine.cli.references import find_run
 from engine.cli.report import exit_code_of, failure_lines
 from engine.cli.tables import table, terminal_width
 from engine.client.reader import Reader
-from engine.errors import Failure
+from engine.errors import Failure, TaskCancelledError
+from engine.scheduler.progress import DETACHED
 from engine.stores.metadata.base import RunRecord, TaskRecord
 
+CANCELLED = TaskCancelledError.code
 _RUNNING = frozenset(("running", "retrying"))
 
 
@@ -89,10 +91,15 @@ def command(run: str, as_exit: bool) -> int:
     now = session()
     with Reader.open(now.config) as reader:
         summary = Summary.read(reader, find_run(reader, run, flow=now.flow_name))
+        began = reader.began(summary.run.flow, summary.run.run_id)
+    queues = began.code.get("queues", ()) if began and summary.status == "running" else ()
+    waits = waiting.of_run(now.config, summary.run.run_id, queues) if queues else None
     if now.json:
-        print(json.dumps(_fields(summary)))
+        print(json.dumps(_fields(summary) | (dict(waits.fields) if waits else {})))
     else:
         _print(summary)
+        for line in waits.lines if waits else ():
+            print(line)
     return summary.exit_code if as_exit else 0
 
 
@@ -125,14 +132,17 @@ def _print(summary: Summary) -> None:
     head = ("STEP", "DONE", "RUNNING", "FAILED", "REUSED", "TASK TIME", "SLOWEST")
     for line in table(head, rows, width=terminal_width(is_tty=sys.stdout.isatty())):
         print(line)
-    if summary.failure and summary.first_failed:
+    failure = summary.failure
+    was_ended = summary.status == "interrupted" and failure and failure.code == CANCELLED
+    if failure and summary.first_failed and not was_ended:
         print()
         task = f"{summary.first_failed.step}/{summary.first_failed.task_id}"
         print(f"failed first: {task}")
-        for line in failure_lines(summary.failure, run=f"{run.flow}/{run.run_id}"):
+        for line in failure_lines(failure, run=f"{run.flow}/{run.run_id}"):
             print(line)
     elif summary.status == "interrupted":
-        print(f"\nresume with: aflow resume {run.run_id}")
+        verb = "attach" if (run.reason or "").startswith(DETACHED) else "resume"
+        print(f"\n{verb} with: aflow {verb} {run.run_id}")
 
 
 def _fields(summary: Summary) -> dict[str, Any]:  # Any: JSON

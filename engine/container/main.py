@@ -4,8 +4,8 @@ with an end of its own.
 
 Exit codes: 0 the task succeeded; 1 it failed and has said why; 143 it was told to end by SIGTERM;
 otherwise that of the process, 128 and the signal's number, 124 at its deadline, or one of
-EngineError's when aflow itself could not go on, which then says so on stderr. Of several tasks: 0
-all succeeded, 143, or 1.
+EngineError's when aflow itself could not go on, which then says so on stderr (92 where S3 denies it
+access, as the bootstrap has it). Of several tasks: 0 all succeeded, 143, or 1.
 """
 
 import asyncio
@@ -26,8 +26,15 @@ from engine.container.gang import GangNode
 from engine.container.orders import Assignment, fetch_code, fetch_orders
 from engine.container.words import Words, keys_of
 from engine.datastores import open_blobs
-from engine.errors import EXIT_BUG, EXIT_RUN_FAILED, EXIT_TIMEOUT, EngineError
-from engine.executors.base import Exit, ExitKind, Job, JobEnded, JobUpdate
+from engine.errors import EXIT_BUG, EXIT_RUN_FAILED, EXIT_TIMEOUT, EngineError, StoreDeniedError
+from engine.executors.base import (
+    Exit,
+    ExitKind,
+    Job,
+    JobEnded,
+    JobUpdate,
+)
+from engine.executors.batch_reasons import EXIT_DENIED
 from engine.executors.local import LocalExecutor, LocalExecutorConfig, wall_clock_us
 from engine.executors.zygote import Zygote, spawn_zygote
 from engine.groups import unwrapped
@@ -54,7 +61,7 @@ def main() -> NoReturn:
     except EngineError as error:
         told = f"error[{error.code}]: {error.message}"
         sys.stderr.write(f"{told}\n  hint: {error.hint}\n" if error.hint else f"{told}\n")
-        code = error.exit_code
+        code = EXIT_DENIED if isinstance(error, StoreDeniedError) else error.exit_code
     took_s = time.monotonic() - began
     sys.stderr.write(f"aflow: the container's task took {took_s:.1f} s and ends with {code}\n")
     sys.stderr.flush()

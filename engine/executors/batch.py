@@ -8,27 +8,27 @@ is decided here about what an answer means: see batch_fleet, batch_states and ba
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 
 from msgspec import Struct
 
-from engine.errors import EngineError, ExecutorError, Failure
-from engine.executors import batch_reasons, batch_requests
+from engine.errors import EngineError, ExecutorError
+from engine.executors import batch_reasons, batch_requests, batch_submit
 from engine.executors.base import (
     Exit,
     ExitKind,
     Job,
     JobEnded,
-    JobOutput,
     JobStarted,
     JobUpdate,
 )
 from engine.executors.batch_client import BatchClient
 from engine.executors.batch_fleet import Fleet, Flight, Unit, ids_to_end
 from engine.executors.batch_requests import Submission
-from engine.executors.batch_states import Seen
 from engine.executors.batch_submit import Accepted, Post, Submitter, submission
+from engine.executors.batch_teller import Teller, taken_over
+from engine.executors.batch_watch import AskWhy, WaitWatch
 from engine.executors.updates import Updates
 
 _CLOSE_S = 30.0
@@ -48,6 +48,7 @@ class BatchExecutorConfig(Struct, frozen=True):
     `pages_s` hundreds of jobs a second. Jobs that come within `gather_s` are submitted together, in
     arrays of at most `array_max`. What fails is tried again for `patience_s`. With `is_detached`
     jobs are left running at the end. `read_log` reads the log of a container that left no word.
+    Of a job that waits for a machine for `waits_s`, `why` finds out why.
     """
 
     command: Sequence[str]
@@ -62,6 +63,8 @@ class BatchExecutorConfig(Struct, frozen=True):
     is_detached: bool = False
     clock: Callable[[], int] = wall_clock_us
     read_log: Callable[[str], Awaitable[Sequence[tuple[int, str]]]] | None = None
+    why: AskWhy | None = None
+    waits_s: float = 60.0
 
 
 class BatchExecutor:
@@ -76,11 +79,18 @@ class BatchExecutor:
         self._names: set[str] = set()  # of all jobs ever: a name starts once
         self._queue: list[Job] = []
         self._updates = Updates()
+        self._teller = teller = Teller(
+            self._fleet, self._updates, config.clock, self._note_end, config.read_log
+        )
+        self._say, self._start = teller.say, teller.start
+        self._end, self._fail = teller.end, teller.fail
         self._wake_submitter = asyncio.Event()
         self._wake_asker = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
         self._group: asyncio.TaskGroup | None = None
         self._is_closed = False
+        self._is_detached = config.is_detached
+        self._watch = WaitWatch(config.why, config.waits_s) if config.why else None
 
     # -- the seam --------------------------------------------------------------------------------
 
@@ -111,12 +121,21 @@ class BatchExecutor:
             if flight is None or flight.cancelled is not None:
                 continue
             flight.cancelled = reason
-            if flight.unit is None:
+            if flight.unit is None or self._is_detached:
                 self._end(name, Exit(ExitKind.CANCELLED, detail=reason))
             else:
                 taken.append(flight)
         if taken and self._group is not None:
             self._group.create_task(self._terminate(taken, reason))
+
+    def detach(self) -> list[str]:
+        """From now on, leave jobs to Batch: who cancels them only stops hearing of them.
+
+        Returns:
+            The names of those that Batch has. One that is just being sent may get there too.
+        """
+        self._is_detached = True
+        return [f.job.name for f in self._fleet.flights.values() if f.unit is not None]
 
     async def aclose(self) -> None:
         if self._is_closed:
@@ -125,7 +144,7 @@ class BatchExecutor:
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait([self._running])
-            left = [] if self._config.is_detached else self._fleet.flights.values()
+            left = [] if self._is_detached else self._fleet.flights.values()
             with suppress(TimeoutError, EngineError):
                 async with asyncio.timeout(_CLOSE_S):
                     await self._terminate([f for f in left if f.unit], "aflow ends")
@@ -202,7 +221,7 @@ class BatchExecutor:
             return
         unit = self._accept(accepted)
         # Those that were cancelled while Batch took them have ended here; now they end there.
-        for job_id in unit.idle():
+        for job_id in () if self._is_detached else unit.idle():
             with suppress(EngineError):
                 await self._client.terminate(job_id, "cancelled before it began")
 
@@ -211,6 +230,8 @@ class BatchExecutor:
         what, job_id = accepted.submission, accepted.job_id
         unit = self._fleet.accept(what, job_id, now_s, is_adopted=is_adopted)
         self._wake_asker.set()
+        if is_adopted and unit.live:
+            self._say(what.names[min(unit.live)], taken_over(len(unit.live)))
         return unit
 
     async def _terminate(self, flights: Sequence[Flight], reason: str) -> None:
@@ -270,6 +291,7 @@ class BatchExecutor:
             try:
                 has_changed, pages = await self._ask()
                 await self._submitter.end_leftovers(self._fleet.husks)
+                await self._tell_waiting()
                 patience.is_well()
             except EngineError as error:
                 patience.bear(error)
@@ -320,50 +342,34 @@ class BatchExecutor:
         elif seen is None or not seen.is_ended:
             self._end(name, batch_reasons.gone(), times=times)
         else:
-            await self._tell_log(name, seen)
-            self._end(name, batch_reasons.exit_of(seen, cancelled=flight.cancelled), times=times)
+            exit = batch_reasons.exit_of(seen, cancelled=flight.cancelled)
+            if batch_reasons.has_lost_host(exit) and self._move(flight):
+                return
+            await self._teller.tell_log(name, seen)
+            self._end(name, exit, times=times)
 
-    async def _tell_log(self, name: str, seen: Seen) -> None:
-        """What a container printed that could not say so itself."""
-        read = self._config.read_log
-        with suppress(EngineError):
-            if read and seen.log_stream and (lines := await read(seen.log_stream)):
-                self._start(name, seen.started_us)
-                self._updates.tell(JobOutput(name, "stderr", tuple(lines)))
+    def _move(self, flight: Flight) -> bool:
+        """Send a job again whose machines were taken away, where they are not, if that is named."""
+        moved = batch_submit.moved(flight.job)
+        if moved is None or self._group is None or self._is_detached or flight.job.gang:
+            return False
+        queue = batch_submit.needs_of(moved).queue
+        self._say(moved.name, f"its machines were taken away; it goes on in queue {queue}")
+        self._fleet.remove(moved.name)
+        self._fleet.add([moved])
+        self._group.create_task(self._send(self._submitter.again(moved)))
+        return True
 
-    # -- what goes to the consumer ---------------------------------------------------------------
+    async def _tell_waiting(self) -> None:
+        """Say of jobs that have long waited for a machine why they do."""
+        now_s = _now_s()
+        for name, text in await self._watch.look(self._fleet, now_s) if self._watch else ():
+            self._say(name, text)
 
-    def _start(self, name: str, at_us: int | None, pid: int | None = None) -> None:
-        flight = self._fleet.flights.get(name)
-        if flight is not None and flight.started_us is None:
-            flight.started_us = at_us or self._config.clock()
-            self._updates.tell(JobStarted(name, flight.started_us, pid))
-
-    def _end(
-        self,
-        name: str,
-        exit: Exit,
-        *,
-        outcome: bytes | None = None,
-        times: tuple[int | None, int | None] = (None, None),
-    ) -> None:
-        flight = self._fleet.remove(name)
-        if flight is None:
-            return
-        ended_us = times[1] or self._config.clock()
-        started_us = flight.started_us or times[0] or ended_us
-        if outcome is not None and flight.started_us is None:
-            self._updates.tell(JobStarted(name, started_us))
-        self._updates.tell(JobEnded(name, exit, min(started_us, ended_us), ended_us, outcome))
-        if flight.unit is not None:
-            self._submitter.note_end(flight.job, exit, ended_us - started_us)
-            if self._queue:  # it waits for others, of which this may have been the last
-                self._wake_submitter.set()
-
-    def _fail(self, names: Iterable[str], error: EngineError) -> None:
-        failure = Failure.from_error(error)
-        for name in names:
-            self._end(name, Exit(ExitKind.LOST, detail=error.message, failure=failure))
+    def _note_end(self, flight: Flight, exit: Exit, took_us: int) -> None:
+        self._submitter.note_end(flight.job, exit, took_us)
+        if self._queue:  # it waits for others, of which this may have been the last
+            self._wake_submitter.set()
 
 
 def _now_s() -> float:

@@ -12,8 +12,10 @@ from typing import Any
 from msgspec import Struct
 
 from engine.aws.rates import TokenBucket
+from engine.aws.sessions import CREDENTIAL_HINT, credential_errors
 from engine.errors import ExecutorError
 from engine.executors.batch_errors import (
+    BatchDeniedError,
     BatchSettingError,
     BatchThrottledError,
     BatchUnavailableError,
@@ -39,13 +41,17 @@ Client = Callable[[], Awaitable[Any]]
 
 
 class Listed(Struct, frozen=True):
-    """A job of aflow's that has not ended, as a list shows it. `size` is its number of tasks."""
+    """A job of aflow's that has not ended, as a list shows it. `size` is its number of tasks.
+
+    Lists do not say whose it is: `user` is for who has asked.
+    """
 
     job_id: str
     name: str
     state: str
     created_us: int
     size: int = 1
+    user: str = ""
 
     @property
     def run_id(self) -> str:
@@ -88,8 +94,12 @@ class BatchClient:
 
     async def describe(self, job_ids: Sequence[str]) -> list[Seen]:
         """Describe at most 100 jobs; those that Batch has forgotten are left out."""
+        return [read_job(job) for job in await self.details(job_ids)]
+
+    async def details(self, job_ids: Sequence[str]) -> list[Mapping[str, Any]]:  # Any: JSON
+        """As `describe`, with all that Batch says of them."""
         reply = await self._call("describe_jobs", {"jobs": list(job_ids)}, doing="describe jobs")
-        return [read_job(job) for job in reply["jobs"]]
+        return list(reply["jobs"])
 
     async def named(self, queue: str, name: str) -> list[Seen]:
         """The jobs of a name in a queue, those that have ended too, the oldest first."""
@@ -103,9 +113,11 @@ class BatchClient:
         jobs = [job async for job in found if job.get("jobName") == name]
         return [read_job(job) for job in sorted(jobs, key=lambda j: j.get("createdAt") or 0)]
 
-    async def active(self, queue: str) -> AsyncIterator[Listed]:
+    async def active(
+        self, queue: str, states: Sequence[str] = ACTIVE_STATES
+    ) -> AsyncIterator[Listed]:
         """aflow's jobs of a queue that have not ended: one call for each state they may be in."""
-        for state in ACTIVE_STATES:
+        for state in states:
             body = {"jobQueue": queue, "jobStatus": state}
             pages = self._pages("list_jobs", "jobSummaryList", body, doing=f"list jobs of {queue}")
             async for job in pages:
@@ -204,6 +216,8 @@ def _translated(error: Exception, doing: str) -> Exception:
         told = error.response.get("Error", {})
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return error_of(status, told.get("Code", ""), told.get("Message", ""), doing=doing)
+    if isinstance(error, credential_errors()):
+        return BatchDeniedError(f"cannot {doing}: {error}", hint=CREDENTIAL_HINT)
     if isinstance(error, sdk.ParamValidationError):
         return BatchSettingError(f"cannot {doing}: {error}")
     if isinstance(error, sdk.EndpointConnectionError):

@@ -5,7 +5,13 @@ Source: AWS Batch API Reference, "Common errors", and the errors of each action 
 
 from typing import ClassVar
 
-from engine.errors import EXIT_AUTH, EXIT_CONFIG, ExecutorError, JobRejectedError
+from engine.errors import (
+    EXIT_AUTH,
+    EXIT_CONFIG,
+    ExecutorError,
+    JobRejectedError,
+    LimitExceededError,
+)
 
 
 class BatchDeniedError(ExecutorError):
@@ -20,6 +26,12 @@ class BatchSettingError(ExecutorError):
 
     code: ClassVar[str] = "batch-setting"
     exit_code: ClassVar[int] = EXIT_CONFIG
+
+
+class JobUnplaceableError(LimitExceededError):
+    """No machine of the queue can ever take the job."""
+
+    code: ClassVar[str] = "job-unplaceable"
 
 
 class BatchUnavailableError(ExecutorError):
@@ -50,28 +62,34 @@ _THROTTLED = frozenset(
         "RequestThrottled",
     )
 )
+STATEMENT_HINT = "`aflow doctor batch` prints the IAM statement that is missing"
+_CLOCK = "this machine's clock is off: set it, for example with `timedatectl set-ntp true`"
+_SKEWED = ("Signature expired", "Signature not yet current")
 _DENIED = {
-    "AccessDeniedException": "`aflow doctor batch` prints the IAM statement that is missing",
-    "AccessDenied": "`aflow doctor batch` prints the IAM statement that is missing",
+    "AccessDeniedException": STATEMENT_HINT,
+    "AccessDenied": STATEMENT_HINT,
     "UnrecognizedClientException": "the access key is not known here: which profile is it of?",
     "InvalidClientTokenId": "the access key is not known here: which profile is it of?",
-    "InvalidSignatureException": "the secret key is wrong, or this machine's clock is off",
-    "SignatureDoesNotMatch": "the secret key is wrong, or this machine's clock is off",
+    "InvalidSignatureException": "the secret key is wrong",
+    "SignatureDoesNotMatch": "the secret key is wrong",
     "ExpiredTokenException": "the credentials have run out: log in again (`aws sso login`)",
     "ExpiredToken": "the credentials have run out: log in again (`aws sso login`)",
-    "RequestExpired": "this machine's clock is off: set it, for example with timedatectl",
-    "RequestTimeTooSkewed": "this machine's clock is off: set it, for example with timedatectl",
+    "RequestExpired": _CLOCK,
+    "RequestTimeTooSkewed": _CLOCK,
 }
 
 
 def error_of(status: int, code: str, message: str, *, doing: str) -> ExecutorError:
     """The error for a request that Batch refused; `doing` is "submit job X" or the like."""
-    told = f"{code}: {message}".rstrip(". ") if message else code or f"HTTP status {status}"
+    code_told = code or f"HTTP status {status}"
+    told = f"{code_told}: {message}".rstrip(". ") if message else code_told
     what = f"cannot {doing}: {told}"
     if code in _THROTTLED or status == 429:
         return BatchThrottledError(what, hint="others use the same account; it passes")
     if code in _DENIED or status in (401, 403):
-        return BatchDeniedError(what, hint=_DENIED.get(code, _DENIED["AccessDenied"]))
+        is_skewed = any(words in message for words in _SKEWED)
+        hint = _CLOCK if is_skewed else _DENIED.get(code, _DENIED["AccessDenied"])
+        return BatchDeniedError(what, hint=hint)
     if status >= 500 or code in ("ServerException", "InternalFailure", "ServiceUnavailable"):
         return BatchUnavailableError(what)
     if status == 404 and not code:

@@ -189,6 +189,11 @@ def exit_of(seen: Seen, *, cancelled: str | None = None) -> Exit:
     return Exit(ExitKind.LOST, 0, told, _failure("task-lost", message, "", True))
 
 
+def has_lost_host(exit: Exit) -> bool:
+    """Whether a job ended because its machine was taken away, more often than Batch tries."""
+    return exit.failure is not None and exit.failure.code == HOST_LOST
+
+
 def told_by_container(exit: Exit) -> Exit:
     """What a container says of how its task's process ended, with what that means there."""
     if exit.kind is ExitKind.SIGNAL and exit.detail.startswith(KERNEL_HAD_NO_MEMORY):

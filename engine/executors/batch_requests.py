@@ -18,6 +18,7 @@ from engine.executors import batch_limits as limits
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 _HASH_CHARS = 12
+_MOVED = "-od"
 _SPOT_RECLAIMED = "Host EC2*"
 
 AUTO_PACK = 0
@@ -35,8 +36,9 @@ class Needs(Struct, frozen=True):
     `memory_mib`, `shared_memory_mib`, `max_swap_mib`, `tmpfs_mib` are MiB, `ephemeral_gib` GiB;
     `cpu` may be a fraction. `platform` is EC2, SPOT, FARGATE or FARGATE_SPOT, as the queue's
     machines are. `reclaims` says how many times Batch starts a job again whose machine was taken
-    away, which costs no retry of the user's. Jobs of one `group` are run `pack` to a container, or
-    as many as their durations suggest (AUTO_PACK).
+    away, which costs no retry of the user's; after that, the job goes on by `on_demand`, if it is
+    there. Jobs of one `group` are run `pack` to a container, or as many as their durations suggest
+    (AUTO_PACK).
     """
 
     queue: str
@@ -62,7 +64,8 @@ class Needs(Struct, frozen=True):
     privileged: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
-    reclaims: int = 4
+    reclaims: int = limits.ATTEMPTS_MAX - 1
+    on_demand: "Needs | None" = None
     pack: int = 1
     group: str = ""
 
@@ -89,6 +92,16 @@ def parcel_name(names: Sequence[str]) -> str:
         return safe_job_name(names[0])
     digest = hashlib.sha256("\0".join(names).encode()).hexdigest()[:_HASH_CHARS]
     return safe_job_name(f"{names[0]}-x{len(names)}-{digest}")
+
+
+def moved_name(name: str) -> str:
+    """Name the submission of a job that goes on where machines are not taken away."""
+    return safe_job_name(f"{name}{_MOVED}")
+
+
+def is_moved(parcel: str) -> bool:
+    """Whether a submission's name is one of `moved_name`, as far as it has not been shortened."""
+    return parcel.endswith(_MOVED)
 
 
 def array_chunks(

@@ -126,6 +126,10 @@ class Submitter:
         took_s = took_us / 1e6 if exit.kind is ExitKind.RETURNED else None
         self.packing.ended(needs_of(job), took_s)
 
+    def again(self, job: Job) -> Submission:
+        """The submission of a job that was moved: under another name than what it was before."""
+        return replace(submission([job], 1), parcel=batch_requests.moved_name(job.name))
+
     async def sent(self, jobs: Sequence[Job]) -> list[Submission]:
         """What an earlier process has sent of `jobs`; whether Batch has it is to be found out.
 
@@ -134,12 +138,13 @@ class Submitter:
         """
         by_name = {job.name: job for job in jobs}
         found = await self._post.sent(jobs)
-        return [
-            Submission(
-                parcel, it.names, needs_of(next(by_name[n] for n in it.names if n)), pack=it.pack
-            )
-            for parcel, it in found.items()
-        ]
+        submissions: list[Submission] = []
+        for parcel, it in found.items():
+            job = next(by_name[n] for n in it.names if n)
+            if batch_requests.is_moved(parcel):
+                job = moved(job) or job
+            submissions.append(Submission(parcel, it.names, needs_of(job), pack=it.pack))
+        return submissions
 
     async def find(self, what: Submission) -> Accepted | None:
         """What Batch has of a submission that has not failed; the rest is to be submitted again.
@@ -231,6 +236,14 @@ def submission(jobs: Sequence[Job], pack: int) -> Submission:
     timeout_s = None if limit_s is None else limit_s * pack + _TIMEOUT_MARGIN_S
     parcel = batch_requests.parcel_name(names)
     return Submission(parcel, names, needs_of(jobs[0]), timeout_s, pack)
+
+
+def moved(job: Job) -> Job | None:
+    """The job as it is where machines are not taken away; None if it names no such queue."""
+    on_demand = needs_of(job).on_demand
+    if on_demand is None:
+        return None
+    return replace(job, resources={**job.resources, NEEDS: on_demand})
 
 
 def needs_of(job: Job) -> Needs:

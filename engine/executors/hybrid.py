@@ -2,10 +2,27 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
-from engine.executors.base import Executor, Job, JobUpdate
+from msgspec import Struct
+
+from engine.executors.base import Executor, Job, JobEnded, JobUpdate
 
 Route = Callable[[Job], str]
+
+
+@runtime_checkable
+class Detachable(Protocol):
+    """An executor whose jobs can do without it."""
+
+    def detach(self) -> list[str]: ...
+
+
+class Detached(Struct, frozen=True):
+    """Names of jobs: those that go on by themselves, and those that cannot."""
+
+    left: Sequence[str]
+    lost: Sequence[str]
 
 
 class HybridExecutor:
@@ -19,9 +36,11 @@ class HybridExecutor:
     def __init__(self, parts: Mapping[str, Executor], route: Route) -> None:
         self._parts = parts
         self._route = route
+        self._flying: set[str] = set()
 
     async def submit(self, jobs: Sequence[Job]) -> None:
         routed: dict[str, list[Job]] = {}
+        self._flying.update(job.name for job in jobs)
         for job in jobs:
             routed.setdefault(self._route(job), []).append(job)
         for name, share in routed.items():
@@ -43,6 +62,8 @@ class HybridExecutor:
                     stream = waiting.pop(task)
                     if (batch := task.result()) is not None:
                         waiting[loop.create_task(_next(stream))] = stream
+                        ended = [update.name for update in batch if isinstance(update, JobEnded)]
+                        self._flying.difference_update(ended)
                         yield batch
         finally:
             for task in waiting:
@@ -51,6 +72,12 @@ class HybridExecutor:
     async def cancel(self, names: Collection[str], *, reason: str) -> None:
         for part in self._parts.values():
             await part.cancel(names, reason=reason)
+
+    def detach(self) -> Detached:
+        """Have jobs that can go on by themselves do so when they are cancelled."""
+        parts = [part for part in self._parts.values() if isinstance(part, Detachable)]
+        left = {name for part in parts for name in part.detach()}
+        return Detached(sorted(left), sorted(self._flying - left))
 
     async def aclose(self) -> None:
         for part in self._parts.values():

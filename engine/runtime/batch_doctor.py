@@ -1,6 +1,7 @@
 """Is everything there that steps in AWS Batch need? One look at each part, and how to mend it.
 
-Changes nothing that stays: an object is put into the datastore and removed again.
+Changes nothing that stays but for a job definition, which the first run would make too: an object
+is put into the datastore and removed again, and no job is submitted.
 """
 
 import json
@@ -17,12 +18,15 @@ from engine.datastores import open_blobs
 from engine.errors import EngineError
 from engine.executors import batch_limits as limits
 from engine.executors.batch_client import BatchClient
-from engine.executors.batch_errors import BatchDeniedError
+from engine.executors.batch_errors import STATEMENT_HINT, BatchDeniedError
 from engine.executors.batch_requests import Needs
 from engine.flow.decorators.batch import Batch
 from engine.runtime.batch_jobs import batch_client
 from engine.runtime.batch_needs import Queues, needs_of
+from engine.runtime.batch_permissions import denied_actions
+from engine.runtime.batch_queues import QueueScout, sizes_of
 from engine.runtime.clock import wall_us
+from engine.runtime.remote_variables import check_variables, variables_of
 
 SKEW_US = 60_000_000
 _TASKS_SERVICE = "ecs-tasks.amazonaws.com"
@@ -36,6 +40,7 @@ DRIVER_ACTIONS = (
     "batch:DescribeJobDefinitions",
     "batch:DescribeJobQueues",
     "batch:DescribeComputeEnvironments",
+    "ec2:DescribeInstanceTypes",
     "logs:GetLogEvents",
 )
 """What a driver does in AWS, beside S3. Source: Service Authorization Reference (read 2026-11)."""
@@ -64,7 +69,9 @@ async def examine_batch(config: Config, queue: str) -> AsyncIterator[Finding]:
             try:
                 yield await check()
             except BatchDeniedError as error:
-                yield Finding(name, "error", error.message, f"allow it: {statement()}")
+                hint = error.hint or ""
+                allowed = f"allow it in IAM: {statement()}" if hint == STATEMENT_HINT else hint
+                yield Finding(name, "error", error.message, allowed)
             except EngineError as error:
                 yield Finding(name, "error", error.message, error.hint or "")
 
@@ -81,6 +88,8 @@ class _Patient:
         self._client = client
         self._session = session
         self._needs: Needs = needs_of(Batch(), None, config)
+        self._queues = Queues(QueueScout(client, sizes_of(session)))
+        self._is_fitted = False  # whether the queue is known to be there
 
     def checks(self) -> dict[str, Callable[[], Awaitable[Finding]]]:
         return {
@@ -92,6 +101,7 @@ class _Patient:
                 "execution", self._needs.execution_role, "batch_execution_role"
             ),
             "image": self._image,
+            "permissions": self._permissions,
             "limits": self._limits,
         }
 
@@ -120,7 +130,8 @@ class _Patient:
         return Finding("datastore", "ok", f"{config.datastore} can be written; the clocks agree")
 
     async def _queue(self) -> Finding:
-        self._needs = await Queues(self._client).fit(self._needs, container_command())
+        self._needs = await self._queues.fit(self._needs, container_command())
+        self._is_fitted = True
         return Finding("queue", "ok", f"{self._needs.queue} takes jobs, on {self._needs.platform}")
 
     async def _role(self, check: str, arn: str | None, setting: str) -> Finding:
@@ -143,6 +154,18 @@ class _Patient:
     async def _image(self) -> Finding:
         return Finding("image", "ok", f"{self._needs.image}; whether it is there, a job will tell")
 
+    async def _permissions(self) -> Finding:
+        if not self._is_fitted:
+            return Finding("permissions", "warning", "not asked: there is no queue to ask about")
+        denied = await denied_actions(self._client, self._needs)
+        if denied:
+            told = next(iter(denied.values())).message
+            found = f"{', '.join(denied)} denied: {told}"
+            return Finding("permissions", "error", found, f"allow it in IAM: {statement()}")
+        return Finding("permissions", "ok", "jobs may be defined, submitted, looked at and ended")
+
     async def _limits(self) -> Finding:
+        location = await self._session.location("s3")
+        check_variables("Flow", self._needs, variables_of(self._config, location, "0" * 64))
         found = f"{limits.OUR_CALLS_S:g} calls a second of the account's {limits.API_CALLS_S:g}"
         return Finding("limits", "ok", f"{found}; arrays of {self._config.batch_array_max:,}")

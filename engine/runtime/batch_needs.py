@@ -2,24 +2,21 @@
 
 import math
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 
 from msgspec.structs import replace
 
 from engine.config import Config
 from engine.errors import ConfigError, LimitExceededError
-from engine.executors.batch_client import BatchClient
-from engine.executors.batch_errors import BatchSettingError
+from engine.executors.batch_errors import BatchSettingError, JobUnplaceableError
 from engine.executors.batch_requests import AUTO_PACK, Needs, definition, fargate_size
+from engine.executors.batch_waiting import misfit, unusable
 from engine.flow.decorators.batch import Batch
 from engine.flow.decorators.resources import Resources
 from engine.flow.decorators.specs import Decorators
+from engine.runtime.batch_queues import QueueScout
 
 DEFAULT_CPU, DEFAULT_MEMORY_MIB = 1.0, 4096
-_USABLE = ("ENABLED", "VALID")
-_PLATFORMS = ("EC2", "SPOT", "FARGATE", "FARGATE_SPOT")
 
 
 def batch_steps(decorators: Decorators) -> dict[str, tuple[Batch, Resources | None]]:
@@ -89,6 +86,9 @@ def more_memory(needs: Needs, factor: float, times: int) -> Needs:
     Fargate gives the next size that it has; what is larger than all of its, it is asked for as it
     is, and refuses.
     """
+    if needs.on_demand is not None:
+        on_demand = more_memory(needs.on_demand, factor, times)
+        needs = replace(needs, on_demand=on_demand)
     wanted = math.ceil(needs.memory_mib * factor**times)
     if needs.is_fargate:
         with suppress(LimitExceededError):
@@ -121,86 +121,33 @@ def refuse_gang(step: str, needs: Needs) -> None:
 
 
 class Queues:
-    """The queues that a run uses, each looked up once.
+    """The queues that a run uses.
 
     Args:
-        client: speaks to Batch.
+        scout: looks at them.
     """
 
-    def __init__(self, client: BatchClient) -> None:
-        self._client = client
-        self._platforms: dict[str, str] = {}
-        self._only = ""
+    def __init__(self, scout: QueueScout) -> None:
+        self._scout = scout
 
-    async def fit(self, needs: Needs, command: list[str]) -> Needs:
+    async def fit(self, needs: Needs, command: list[str], what: str = "a step") -> Needs:
         """Complete what a step needs by its queue's kind.
 
         Raises:
             BatchSettingError: there is no such queue, or it takes no jobs.
-            LimitExceededError: no machine of that kind is so large.
+            JobUnplaceableError, LimitExceededError: no machine of the queue is so large.
+            ConfigError: the queue's kind has not what is asked for.
         """
-        queue = needs.queue or await self.only_queue()
-        if queue not in self._platforms:
-            self._platforms[queue] = await self._platform(queue)
-        needs = replace(needs, queue=queue, platform=self._platforms[queue])
+        queue = await self._scout.look(needs.queue or await self._scout.only_queue())
+        if found := unusable(queue):
+            raise BatchSettingError(found.message, hint=found.hint)
+        needs = replace(needs, queue=queue.name, platform=queue.platform)
         if needs.is_fargate:
             needs = _for_fargate(needs)
+        if found := misfit(needs, queue):
+            raise JobUnplaceableError(f"{what} cannot run: {found.message}", hint=found.hint)
         definition(needs, command)  # what Batch would refuse, is refused here
         return needs
-
-    async def only_queue(self) -> str:
-        """The queue that there is.
-
-        Raises:
-            BatchSettingError: there is none, or there are several.
-        """
-        if not self._only:
-            usable = [q for q in await self._client.queues() if _is_usable(q)]
-            if len(usable) != 1:
-                names = ", ".join(q["jobQueueName"] for q in usable)
-                told = f"there are {len(usable)} job queues" if usable else "there is no job queue"
-                raise BatchSettingError(
-                    f"{told} that take jobs{f': {names}' if names else ''}",
-                    hint="name one: @batch(queue=...), or the setting batch_queue "
-                    "(AFLOW_BATCH_QUEUE)",
-                )
-            self._only = usable[0]["jobQueueName"]
-        return self._only
-
-    async def _platform(self, name: str) -> str:
-        found = await self._client.queues([name])
-        if not found:
-            known = ", ".join(sorted(q["jobQueueName"] for q in await self._client.queues()))
-            raise BatchSettingError(
-                f"there is no job queue {name!r}",
-                hint=f"there are {known}" if known else "there is none in this region and account",
-            )
-        queue = found[0]
-        if not _is_usable(queue):
-            state, status = queue.get("state"), queue.get("status")
-            raise BatchSettingError(
-                f"job queue {name!r} takes no jobs: it is {state} and {status}",
-                hint=str(queue.get("statusReason") or "enable it, or use another one"),
-            )
-        order = sorted(queue["computeEnvironmentOrder"], key=lambda e: e["order"])
-        names = [e["computeEnvironment"] for e in order]
-        environments = await self._client.environments(names)
-        return _kind(name, environments)
-
-
-def _is_usable(queue: Mapping[str, Any]) -> bool:  # Any: JSON
-    return (queue.get("state"), queue.get("status")) == _USABLE
-
-
-def _kind(queue: str, environments: list[Mapping[str, Any]]) -> str:  # Any: JSON
-    usable = [e for e in environments if e.get("state") == "ENABLED"]
-    if not usable:
-        raise BatchSettingError(
-            f"job queue {queue!r} has no compute environment that is enabled",
-            hint="its jobs would wait for ever: enable one in the AWS console",
-        )
-    kind = str((usable[0].get("computeResources") or {}).get("type") or "EC2")
-    return kind if kind in _PLATFORMS else "EC2"
 
 
 def _for_fargate(needs: Needs) -> Needs:

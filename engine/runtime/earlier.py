@@ -1,4 +1,4 @@
-"""What the driver of another run had sent to Batch before it died: work in flight to be adopted.
+"""What drivers of other runs had sent to Batch before they ended: work in flight to be adopted.
 
 A job there does the work of a task here if its order is the same, byte by byte, but for the run's
 own names, and if it runs the same code. That is so for tasks whose inputs were all reused. What it
@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.executors.base import Job
+from engine.executors.batch_requests import is_moved
 from engine.executors.batch_submit import Sent
 from engine.stores.base import BlobStore
 from engine.stores.manifest import Entry
@@ -20,40 +21,43 @@ from engine.stores.taskspec import TaskSpec
 
 
 class _Place(Struct, frozen=True):
+    run_id: str
     parcel: str
     index: int
     name: str  # of the job there
 
 
 class Earlier:
-    """The orders of run `run_id`, read when they are first asked for.
+    """The orders of runs, read when they are first asked for.
 
     Args:
         blobs: the object store.
-        run_id: the run that this one goes on from.
+        run_ids: the run that this one goes on from, and those that it came from: a job that it had
+            adopted is filed under the one that has sent it.
         boot: of this run: jobs of other code are not adopted.
     """
 
-    def __init__(self, blobs: BlobStore, run_id: str, boot: Boot) -> None:
-        self.run_id = run_id
-        self.words = words_prefix(boot.flow, run_id)
+    def __init__(self, blobs: BlobStore, run_ids: Sequence[str], boot: Boot) -> None:
+        self._run_ids = run_ids
         self._blobs = blobs
         self._boot = boot
         self._orders: dict[bytes, _Place] | None = None
         self._sizes: dict[str, tuple[int, int]] = {}  # jobs of a parcel, and of a container
         self._names: dict[str, str] = {}  # here, by the name there
+        self._runs: dict[str, str] = {}  # of those that were adopted, by the name here
 
     @property
-    def is_adopted(self) -> bool:
-        """Whether anything of it was."""
-        return bool(self._names)
+    def words(self) -> list[str]:
+        """Where the words of what was adopted are, as prefixes of keys."""
+        return [words_prefix(self._boot.flow, run_id) for run_id in {*self._runs.values()}]
 
     def name_here(self, there: str) -> str:
         """What a job of the other run is called in this one."""
         return self._names.get(there, there)
 
-    def has_adopted(self, name: str) -> bool:
-        return name in self._names.values()
+    def run_of(self, name: str) -> str | None:
+        """The run that has sent what was adopted as job `name`, if anything was."""
+        return self._runs.get(name)
 
     async def sent(self, jobs: Sequence[Job]) -> Mapping[str, Sent]:
         """The parcels with orders equal to those of `jobs`; see `executors.batch_submit.Post`.
@@ -70,13 +74,19 @@ class Earlier:
                 names = found.setdefault(place.parcel, [""] * self._sizes[place.parcel][0])
                 names[place.index] = job.name
                 self._names[place.name] = job.name
+                self._runs[job.name] = place.run_id
         return {parcel: Sent(names, self._sizes[parcel][1]) for parcel, names in found.items()}
 
     async def _read(self) -> dict[bytes, _Place]:
         found: dict[bytes, _Place] = {}
-        prefix = parcels_prefix(self._boot.flow, self.run_id)
+        for run_id in reversed(self._run_ids):  # what was sent last is what counts
+            await self._read_run(run_id, found)
+        return found
+
+    async def _read_run(self, run_id: str, found: dict[bytes, _Place]) -> None:
+        prefix = parcels_prefix(self._boot.flow, run_id)
         keys = [info.key async for info in self._blobs.list(prefix)]
-        for key in keys:
+        for key in sorted(keys, key=is_moved):  # a job that was moved was sent twice
             first, *orders = PackedList(await self._blobs.get(key))
             boot = Boot.unpack(first)
             if _code_of(boot) != _code_of(self._boot):
@@ -85,8 +95,7 @@ class Earlier:
             self._sizes[parcel] = len(orders), boot.pack
             for index, packed in enumerate(orders):
                 order = Order.unpack(packed)
-                found[_work_of(order.spec)] = _Place(parcel, index, order.name)
-        return found
+                found[_work_of(order.spec)] = _Place(run_id, parcel, index, order.name)
 
 
 def _code_of(boot: Boot) -> tuple[object, ...]:

@@ -38,6 +38,7 @@ class RunKeywords(TypedDict, total=False):
     isolation: str
     max_num_splits: int
     resume_step: str
+    detach: bool
 
 
 class Engine:

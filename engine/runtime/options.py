@@ -16,7 +16,8 @@ class RunOptions(Struct, frozen=True):
     `parameters` are values or texts by parameter name. `decorators` are `--with` specs such as
     "retry:times=3". `resume` names the run to go on from: an id of the same flow. `resume_step`
     runs that step and all that follows again, whatever the origin finished. `run_id_file` gets the
-    run's id before the first task starts.
+    run's id before the first task starts. With `detach`, a run that is cancelled leaves its jobs in
+    AWS Batch to themselves.
     """
 
     parameters: Mapping[str, object] = field(default_factory=dict)
@@ -29,6 +30,7 @@ class RunOptions(Struct, frozen=True):
     run_id_file: Path | None = None
     resume: str | None = None
     resume_step: str | None = None
+    detach: bool = False
 
 
 class RunSettings(Struct, frozen=True):

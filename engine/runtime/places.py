@@ -3,7 +3,7 @@
 Most runs are local, and import nothing of the other.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -30,9 +30,9 @@ async def remote_part(
     config: Config,
     stores: Stores,
     decorators: Decorators,
-    origin: str | None,
+    origins: Sequence[str],
 ) -> AsyncIterator["RemoteRun | None"]:
-    """Prepare the steps that run in AWS Batch, if any do; `origin` is the run to go on from.
+    """Prepare the steps that run in AWS Batch, if any do; `origins` are the runs to go on from.
 
     Raises:
         ExecutorError, ConfigError, StoreError, LimitExceededError: they cannot run there.
@@ -43,7 +43,7 @@ async def remote_part(
     from engine.runtime.remote import remote_run  # noqa: PLC0415  # see the module's head
 
     async with remote_run(flow, options, config, stores, decorators) as remote:
-        yield replace(remote, origin=origin)
+        yield replace(remote, origins=origins)
 
 
 @asynccontextmanager

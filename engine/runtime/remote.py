@@ -6,7 +6,7 @@ packaged or a step that is too large is told at once.
 
 import importlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,12 +25,12 @@ from engine.executors.batch_client import BatchClient
 from engine.executors.batch_requests import Needs
 from engine.executors.batch_submit import NEEDS
 from engine.executors.hybrid import HybridExecutor
+from engine.flow.decorators.batch import Batch
 from engine.flow.decorators.parallel import Parallel
 from engine.flow.decorators.retry import Retry
 from engine.flow.decorators.specs import Decorators
 from engine.flow.spec import FlowSpec
 from engine.package.bundle import suffixes_of
-from engine.package.runtime import python_tag
 from engine.runtime.batch_jobs import batch_client
 from engine.runtime.batch_needs import (
     Queues,
@@ -39,11 +39,13 @@ from engine.runtime.batch_needs import (
     needs_of,
     refuse_gang,
 )
+from engine.runtime.batch_queues import QueueScout, sizes_of
 from engine.runtime.code import PACKAGE, code_of, source_of
 from engine.runtime.earlier import Earlier
 from engine.runtime.options import RunOptions
 from engine.runtime.remote_packages import ensure_runtime
 from engine.runtime.remote_post import Durable, RemotePost
+from engine.runtime.remote_variables import check_variables, variables_of
 from engine.runtime.stores import Stores
 from engine.stores.manifest import Entries, Entry
 from engine.stores.remote.parcels import Boot
@@ -54,21 +56,24 @@ from engine.stores.threads import in_thread
 from engine.worker.loader import target_of
 from engine.worker.main import program_of
 
-_PRIVATE = frozenset(("S3_PROFILE", "S3_CA_BUNDLE", "S3_PROXY", "S3_ENDPOINT_URL", "S3_REGION"))
-
 
 class RemoteRun(Struct, frozen=True):
-    """A run's side of Batch. `needs` are by step; `boot` lacks the run's id, and names."""
+    """A run's side of Batch. `needs` are by step; `boot` lacks the run's id, and names.
+
+    `origins` are the runs that it goes on from, the latest first.
+    """
 
     replica: Replica
     client: BatchClient
     session: AwsSession
+    scout: QueueScout
     needs: Mapping[str, Needs]
     variables: Mapping[str, str]
     boot: Boot
     array_max: int
     factors: Mapping[str, float]
-    origin: str | None = None
+    origins: Sequence[str] = ()
+    waits_s: float = 60.0
 
     def more_memory(
         self, step: str, resources: Mapping[str, object], times: int
@@ -96,18 +101,40 @@ async def remote_run(
     steps = batch_steps(decorators)
     replica = replica_of(stores, config)
     async with batch_client(config) as (client, session):
-        queues, command = Queues(client), container_command()
+        scout = QueueScout(client, sizes_of(session))
+        queues = Queues(scout)
         needs = {
-            step: replace(await queues.fit(needs_of(batch, resources, config), command), group=step)
+            step: await _fitted(queues, step, batch, needs_of(batch, resources, config), config)
             for step, (batch, resources) in steps.items()
         }
         for step in steps:
             if any(isinstance(d, Parallel) for d in decorators[step]):
                 refuse_gang(step, needs[step])
         variables = await _variables(replica, session, config)
+        for fitted in needs.values():
+            check_variables(flow.__name__, fitted, variables)
         boot = await _boot(flow, options, config, stores)
         arrays, factors = config.batch_array_max, _factors(decorators)
-        yield RemoteRun(replica, client, session, needs, variables, boot, arrays, factors)
+        yield RemoteRun(
+            *(replica, client, session, scout, needs, variables, boot, arrays, factors),
+            waits_s=config.batch_waiting_s,
+        )
+
+
+async def _fitted(queues: Queues, step: str, batch: Batch, needs: Needs, config: Config) -> Needs:
+    """What a step needs, in its queue; and in the one for when machines are taken away too often.
+
+    Raises:
+        ExecutorError, ConfigError, LimitExceededError: as `Queues.fit`.
+    """
+    what, command = f"step {step!r}", container_command()
+    needs = replace(needs, group=step)
+    fitted = await queues.fit(needs, command, what)
+    other = batch.on_demand_queue or config.batch_on_demand_queue
+    if other is None or other == fitted.queue:
+        return fitted
+    on_demand = await queues.fit(replace(needs, queue=other), command, what)
+    return replace(fitted, on_demand=on_demand, reclaims=config.batch_reclaims - 1)
 
 
 def replica_of(stores: Stores, config: Config) -> Replica:
@@ -150,12 +177,14 @@ async def hybrid(
         await _upload_code(boot, shipper.uploads)
     durable = Durable(lambda: journal.end, shipper.until)
     blobs = remote.replica.blobs
-    earlier = Earlier(blobs, remote.origin, boot) if remote.origin else None
+    earlier = Earlier(blobs, remote.origins, boot) if remote.origins else None
     post = RemotePost(blobs, boot, shipper.uploads, durable, remote.variables, earlier)
     settings = BatchExecutorConfig(
         container_command(),
         array_max=remote.array_max,
         read_log=lambda stream: container_log(remote.session, stream),
+        why=remote.scout.why,
+        waits_s=remote.waits_s,
     )
     executor = BatchExecutor(remote.client, post, settings)
     try:
@@ -176,22 +205,7 @@ async def _upload_code(boot: Boot, uploads: Uploads) -> None:
 async def _variables(replica: Replica, session: AwsSession, config: Config) -> dict[str, str]:
     location = await session.location("s3")
     runtime = await ensure_runtime(replica.blobs, Path(config.cache_dir) / "runtimes")
-    settings = {
-        name: value
-        for name, value in config.variables("s3_").items()
-        if name.removeprefix("AFLOW_") not in _PRIVATE
-    }
-    found = {
-        **settings,
-        "AFLOW_DATASTORE": config.datastore,
-        "AFLOW_USER": config.username,
-        "AFLOW_S3_REGION": location.region,
-        "AFLOWJOB_RUNTIME": runtime,
-        "AFLOWJOB_PYTHON": python_tag(),
-    }
-    if not location.is_aws:
-        found["AFLOW_S3_ENDPOINT_URL"] = location.endpoint_url
-    return found
+    return variables_of(config, location, runtime)
 
 
 async def _boot(flow: type[FlowSpec], options: RunOptions, config: Config, stores: Stores) -> Boot:

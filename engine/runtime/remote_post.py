@@ -18,6 +18,7 @@ from engine.executors.batch_reasons import told_by_container
 from engine.executors.batch_submit import Sent
 from engine.groups import unwrapped
 from engine.runtime.earlier import Earlier
+from engine.runtime.remote_variables import PARCEL
 from engine.stores.artifact_store import manifest_key
 from engine.stores.base import BlobStore
 from engine.stores.remote.parcels import (
@@ -49,7 +50,7 @@ class RemotePost:
         uploads: what carries blobs there, and is told of those that jobs have put.
         durable: returns when the journal as it is now, and all that it names, is in the store.
         variables: what every container is started with.
-        earlier: what the run that this one goes on from had sent.
+        earlier: what the runs that this one goes on from had sent.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class RemotePost:
                 for digest in bundles:
                     group.create_task(self._uploads.ensure(bytes.fromhex(digest), Wanted()))
         await self._blobs.put(key, (data,))
-        return {**self._variables, "AFLOWJOB_PARCEL": key}
+        return {**self._variables, PARCEL: key}
 
     def _packed(self, jobs: Sequence[Job], pack: int) -> tuple[set[str], bytes]:
         specs = (TaskSpec.unpack(job.spec) for job in jobs)
@@ -113,8 +114,8 @@ class RemotePost:
         """
         async with self._collecting:
             listed = [info.key async for info in self._blobs.list(self._prefix)]
-            if self._earlier is not None and self._earlier.is_adopted:
-                listed += [info.key async for info in self._blobs.list(self._earlier.words)]
+            for prefix in self._earlier.words if self._earlier is not None else ():
+                listed += [info.key async for info in self._blobs.list(prefix)]
             fresh = [key for key in listed if key not in self._taken]
             words = await self._read(fresh)
             self._taken.update(fresh)
@@ -184,8 +185,8 @@ class RemotePost:
                 gang_result_key(spec.flow, spec.run_id, gang.name, gang.index)
             )
         runs = [spec.run_id]
-        if self._earlier is not None and self._earlier.has_adopted(job.name):
-            runs.append(self._earlier.run_id)
+        if self._earlier is not None and (earlier := self._earlier.run_of(job.name)):
+            runs.append(earlier)
         for run_id in runs:
             key = manifest_key(spec.flow, run_id, spec.step, spec.task_id)
             if report := await self._left_at(key):

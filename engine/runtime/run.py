@@ -28,6 +28,7 @@ from engine.ids import new_run_id, next_run_us
 from engine.package.bundle import suffixes_of
 from engine.runtime.clock import Clocks
 from engine.runtime.code import code_of
+from engine.runtime.detaching import leaving_of, told_what_is_left
 from engine.runtime.inclusion import PARAMETERS_STEP, save_parameters
 from engine.runtime.options import RunOptions, RunSettings
 from engine.runtime.origin import Origin, find_origin
@@ -120,7 +121,7 @@ class Run:
                 # Before there is a run: a file that cannot be included leaves none behind.
                 parameters = origin.parameters if origin else await self._save_parameters()
                 parts = self._options, self._config, self._stores, self._decorators
-                before = origin.run_id if origin else None
+                before = origin.run_ids if origin else ()
                 part = remote_part(self._flow, *parts, before)
                 self._remote = await remote.enter_async_context(part)
                 zygote = zygote or self._spawn()
@@ -223,7 +224,7 @@ class Run:
             host=socket.gethostname(),
             tags=self._tags,
             origin_run_id=origin.run_id if origin else None,
-            code=code,
+            code=code | _begun_with(self._options, self._remote),
             graph=_plain(self._graph),
             slots=self._settings.max_workers,
             on_failure=self._settings.on_failure,
@@ -286,6 +287,8 @@ class Run:
             self._stores.metadata, record, lambda lines: folder.log.append(_logs(lines))
         )
 
+        leaving = leaving_of(executor) if self._options.detach else None
+
         def seal() -> Seal:
             recorder.flush_lines()
             folder.log.sync()
@@ -316,9 +319,12 @@ class Run:
                 seal=seal,
                 sync=folder.journal.sync if self._config.durability == "power" else None,
                 warnings=(*(origin.warnings() if origin else ()), *self._notes()),
+                on_cancel=leaving.leave if leaving else None,
+                lineage=frozenset(origin.run_ids if origin else ()),
             )
         )
-        return await run_recorded(driver, recorder)
+        with told_what_is_left(leaving, began.run_id):
+            return await run_recorded(driver, recorder)
 
     def _facts(self, began: RunBeganRecord, broker: str | None) -> RunFacts:
         return RunFacts(
@@ -373,6 +379,16 @@ class Run:
             failed_task=str(done.failed_task) if done.failed_task else None,
             origin_run_id=began.origin_run_id,
         )
+
+
+def _begun_with(options: RunOptions, remote: "RemoteRun | None") -> dict[str, Any]:  # Any: msgpack
+    """What whoever takes the run over has to know, and the graph does not say."""
+    found: dict[str, Any] = {}
+    if options.decorators:
+        found["with"] = list(options.decorators)
+    if remote is not None:
+        found["queues"] = sorted({needs.queue for needs in remote.needs.values()})
+    return found
 
 
 def _plain(graph: Graph) -> dict[str, Any]:  # Any: plain msgpack values

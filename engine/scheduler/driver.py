@@ -11,7 +11,7 @@ The driver decides nothing about tasks; such an `if` belongs in machine.py. Its 
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 
 from msgspec import Struct, field
@@ -66,7 +66,8 @@ class DriverParts(Struct, frozen=True):
 
     `get_blob` reads a manifest too large for the worker's channel. `seal` is asked at the end, when
     nothing more is printed, for what the run's last frame says of the run's files. `sync` lets the
-    journal survive a loss of power; see Ledger.
+    journal survive a loss of power; see Ledger. `on_cancel` is told first when the run is
+    cancelled. `lineage` are the runs whose jobs in flight this one may adopt.
     """
 
     scheduler: Scheduler
@@ -81,6 +82,8 @@ class DriverParts(Struct, frozen=True):
     seal: Callable[[], Seal] = dict
     sync: Callable[[], None] | None = None
     warnings: tuple[str, ...] = ()
+    on_cancel: Callable[[], None] | None = None
+    lineage: Collection[str] = ()
 
 
 _News = JobUpdate | Ended | RunStarted | RetryDue | CancelRequested | ExecutorLost
@@ -131,6 +134,8 @@ class Driver:
                 await asyncio.wait({conductor})
             except asyncio.CancelledError as cancelled:
                 self._cancelled = str(cancelled) or self._cancelled
+                if self._parts.on_cancel is not None:
+                    self._parts.on_cancel()
                 self.cancel(self._cancelled)
                 await asyncio.wait({conductor})
                 raise
@@ -239,9 +244,7 @@ class Driver:
         if not self._scheduler.awaits(ended.task, ended.attempt):
             return ()
         if not isinstance(ended.outcome, Failure):
-            head = ended.head or _commit_of(
-                ended, ended.outcome, self._scheduler, self._parts.began
-            )
+            head = ended.head or _commit_of(ended, ended.outcome, self._parts)
             is_fit = isinstance(head, Outline)
             ended = replace(ended, head=head) if is_fit else replace(ended, outcome=head)
         # Of a gang nothing is told before it is known what all of it comes to, then all at once.
@@ -327,7 +330,7 @@ class Driver:
                 return ()
             at = task, launch.attempt, found.started_us, found.ended_us
             ended = Ended(*at, found.manifest, reused=True)
-            head = _commit_of(ended, found.manifest, self._scheduler, self._parts.began)
+            head = _commit_of(ended, found.manifest, self._parts)
             if not isinstance(head, Outline):
                 return ()  # the flow was edited since: what leads elsewhere now is done again
             ends.append(replace(ended, head=head))
@@ -397,9 +400,7 @@ def _lost(error: Exception) -> ExecutorLost:
     return ExecutorLost(f"the executor failed: {type(error).__name__}: {error}")
 
 
-def _commit_of(
-    ended: Ended, manifest: bytes, scheduler: Scheduler, began: RunBeganRecord
-) -> Outline | Failure:
+def _commit_of(ended: Ended, manifest: bytes, parts: DriverParts) -> Outline | Failure:
     """Read the head of the manifest that an attempt wants to commit, or say why it may not."""
     try:
         head = outline(manifest)
@@ -407,18 +408,18 @@ def _commit_of(
         return Failure.from_error(error)
     task = ended.task
     is_mine = (head.step, head.task_id) == (task.step, task.task_id)
-    if scheduler.graph[task.step].is_parallel and not ended.reused:
+    if parts.scheduler.graph[task.step].is_parallel and not ended.reused:
         is_mine &= head.attempt == ended.attempt  # the others of its gang are of this one
-    if not is_mine or not (ended.reused or _is_of_run(head, ended, began)):
+    if not is_mine or not (ended.reused or _is_of_run(head, ended, parts)):
         return Failure(TaskFailedError.code, "the worker reported another task's result")
-    objection = scheduler.objection(task.step, head.transition)
+    objection = parts.scheduler.objection(task.step, head.transition)
     if objection is not None:
-        return refusal(objection, is_limit=scheduler.is_too_wide(head.transition))
+        return refusal(objection, is_limit=parts.scheduler.is_too_wide(head.transition))
     return head
 
 
-def _is_of_run(head: Outline, ended: Ended, began: RunBeganRecord) -> bool:
-    """Whether this attempt, or one that was given up, has made a manifest; or a job that the run
-    which this one goes on from had left in flight."""
-    is_own = head.run_id == began.run_id and head.attempt <= ended.attempt
-    return is_own or (began.origin_run_id is not None and head.run_id == began.origin_run_id)
+def _is_of_run(head: Outline, ended: Ended, parts: DriverParts) -> bool:
+    """Whether this attempt, or one that was given up, has made a manifest; or a job that one of
+    the runs which this one goes on from had left in flight."""
+    is_own = head.run_id == parts.began.run_id and head.attempt <= ended.attempt
+    return is_own or head.run_id in parts.lineage

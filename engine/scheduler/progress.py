@@ -13,6 +13,9 @@ from engine.flow.graph import Transition
 from engine.ids import TaskKey
 from engine.scheduler.events import ResultRef
 
+DETACHED = "detached "
+"""What the reason of a run begins with whose jobs were left running."""
+
 
 class StepPlan(Struct, frozen=True):
     """What a resumed run does with one step.

@@ -5,6 +5,7 @@ chosen, and goes to the server on a connection of its own.
 """
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -28,11 +29,12 @@ class Faults:
 
     Args:
         share: 0 to 1 of the requests.
-        kinds: "STATUS:CODE": that answer, and nothing is done. "reset": the connection is cut
-            before anything is done. "lost": it is done, then the connection is cut.
-            "truncated": done, and cut in the middle of the answer. "slow": done, and the answer
-            comes in pieces. "silent": nothing is done and nothing ever said.
+        kinds: "STATUS:CODE" or "STATUS:CODE:MESSAGE": that answer, and nothing is done.
+            "reset": the connection is cut before anything is done. "lost": it is done, then the
+            connection is cut. "truncated": done, and cut in the middle of the answer. "slow": done,
+            and the answer comes in pieces. "silent": nothing is done and nothing ever said.
         seed: of the choices; requests that race may swap theirs.
+        path: only requests whose first line has this in it.
 
     `requests` counts all that came, `by_kind` those that failed; `heads` has the heads of all.
     """
@@ -40,6 +42,7 @@ class Faults:
     share: float
     kinds: tuple[str, ...] = KINDS
     seed: int = 0
+    path: str = ""
     requests: int = 0
     by_kind: dict[str, int] = field(default_factory=dict)
     heads: list[str] = field(default_factory=list)
@@ -47,9 +50,11 @@ class Faults:
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
 
-    def choose(self) -> str:
-        """The fate of the next request: a kind, or "" for none."""
+    def choose(self, line: str = "") -> str:
+        """The fate of the next request, of this first line: a kind, or "" for none."""
         self.requests += 1
+        if self.path not in line:
+            return ""
         if self._random.random() >= self.share:
             return ""
         kind = self._random.choice(self.kinds)
@@ -106,7 +111,7 @@ class _Proxy:
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request = _without_expect(head) + await _read_body(reader, _fields(head))
         self._faults.heads.append(head.decode("latin-1").lower())
-        kind = self._faults.choose()
+        kind = self._faults.choose(self._faults.heads[-1].partition("\r\n")[0])
         if ":" in kind:
             writer.write(_refusal(kind, head))
             await writer.drain()
@@ -177,9 +182,15 @@ async def _read_body(reader: asyncio.StreamReader, fields: Mapping[str, str]) ->
 
 
 def _refusal(kind: str, head: bytes) -> bytes:
-    status, _, code = kind.partition(":")
-    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>as told</Message></Error>"
-    fields = f"Content-Type: application/xml\r\nContent-Length: {len(body)}"
+    status, _, told = kind.partition(":")
+    code, _, message = told.partition(":")
+    message = message or "as told"
+    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    fields = "Content-Type: application/xml"
+    if head.startswith(b"POST /v1/"):  # AWS Batch answers in JSON
+        body = json.dumps({"message": message})
+        fields = f"Content-Type: application/json\r\nx-amzn-ErrorType: {code}"
+    fields = f"{fields}\r\nContent-Length: {len(body)}"
     if head.startswith(b"HEAD "):
         body = ""
     return f"HTTP/1.1 {status} As-Told\r\n{fields}\r\n\r\n{body}".encode()

@@ -63,6 +63,9 @@ VALUES: Mapping[str, st.SearchStrategy[object]] = {
     "batch_endpoint_url": st.sampled_from(["http://127.0.0.1:5000"]),
     "batch_region": st.sampled_from(["eu-west-1", "us-east-1"]),
     "batch_array_max": st.integers(1, 10_000),
+    "batch_on_demand_queue": st.just("steady"),
+    "batch_reclaims": st.integers(1, 10),
+    "batch_waiting_s": st.integers(1, 10_000),
 }
 layers = st.lists(
     st.fixed_dictionaries({}, optional=dict(VALUES)).map(dict), min_size=1, max_size=6

@@ -15,6 +15,7 @@ _COUNTS = {"gpu": 0, "inferentia": 1, "trainium": 1, "efa": 1}
 _TEXTS = (
     "image",
     "queue",
+    "on_demand_queue",
     "iam_role",
     "execution_role",
     "tmpfs_path",
@@ -51,6 +52,7 @@ class Batch(StepDecorator, frozen=True):
     memory: Size | None = None
     image: str | None = None
     queue: str | None = None
+    on_demand_queue: str | None = None
     iam_role: str | None = None
     execution_role: str | None = None
     shared_memory: Size | None = None

@@ -65,7 +65,7 @@ async def _serve(options: argparse.Namespace, plan: Plan, variables: dict[str, s
     account, clock = Account(options.region), Clock()
     settings = fleets.Settings(delay_s=options.delay, time_scale=options.time_scale)
     fleet = fleets.Fleet(settings, Capacity(account.environments), _new_id, Plans({"": plan}))
-    runner = RUNNERS[options.runner](variables)
+    runner = RUNNERS[options.runner](variables, account.places)
     emulator = Emulator(fleet, account, runner, clock)
     moto = DomainDispatcherApplication(create_backend_app)
     access_key = variables["AWS_ACCESS_KEY_ID"] if options.keys else None

@@ -17,18 +17,32 @@ from moto.logs.models import logs_backends
 
 from engine.testing.batch.capacity import Environment
 from engine.testing.batch.limits import ApiError
+from engine.testing.batch.places import Places
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 NO_OP_TAG = "aflow:no-op-seconds"
 _OPTIMAL = ("c4", "m4", "r4", "c5", "m5", "r5")
 _UNBOUNDED = 10**9
+_TRUST = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Action": "sts:AssumeRole",
+                "Principal": {"Service": ["ecs-tasks.amazonaws.com", "batch.amazonaws.com"]},
+            }
+        ],
+    }
+)
 
 
 class Account:
     """The tables of one account and region, and the logs that jobs write."""
 
-    def __init__(self, region: str = REGION) -> None:
+    def __init__(self, region: str = REGION, places: Places | None = None) -> None:
         self.region = region
+        self.places = places or Places()
         self._logs_lock = threading.Lock()  # moto: "to be thread safe this would need a lock"
 
     @property
@@ -73,7 +87,17 @@ class Account:
     def environments(self, queue_arn: str) -> Sequence[Environment]:
         """The compute environments of a queue, in their order."""
         queue = self._batch.get_job_queue(queue_arn)
-        return [_environment(each) for each in queue.environments] if queue else []
+        invalid = self.places.invalid
+        return [_environment(each, invalid) for each in queue.environments] if queue else []
+
+    def compute_environments(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:  # Any: JSON
+        """What DescribeComputeEnvironments answers; by moto's own answer all are valid."""
+        names = body.get("computeEnvironments")
+        found = self._batch.describe_compute_environments(environments=names)
+        for each in found:
+            if why := self.places.invalid.get(each["computeEnvironmentName"]):
+                each.update(status="INVALID", statusReason=why)
+        return list(found)
 
     def make_queue(self, name: str, *, vcpus: int, no_op_s: float | None = None) -> None:
         """Make a queue with a compute environment and roles of its own, unless it is there."""
@@ -83,7 +107,7 @@ class Account:
         roles = {role.name: role for role in iam.list_roles()[0]}
         for role in (f"{name}-service", f"{name}-job"):
             if role not in roles:
-                roles[role] = iam.create_role(role, "{}", "/", None, "", [], None)
+                roles[role] = iam.create_role(role, _TRUST, "/", None, "", [], None)
         ec2 = ec2_backends[ACCOUNT][self.region]
         subnet = next(iter(ec2.describe_subnets()))
         group = next(iter(ec2.describe_security_groups()))
@@ -147,12 +171,12 @@ class Account:
         return {key: value for key, value in shown.items() if value is not None}
 
 
-def _environment(environment: Any) -> Environment:  # Any: moto's ComputeEnvironment
+def _environment(environment: Any, invalid: Mapping[str, str]) -> Environment:  # Any: moto's own
     resources = environment.compute_resources or {}
     machines = [m for name in resources.get("instanceTypes", ()) for m in _machines(name)]
     return Environment(
         arn=environment.arn,
-        is_enabled=environment.state != "DISABLED",
+        is_enabled=environment.state != "DISABLED" and environment.name not in invalid,
         max_vcpus=float(resources.get("maxvCpus", _UNBOUNDED)),
         largest_mib=max((m["MemoryInfo"]["SizeInMiB"] for m in machines), default=_UNBOUNDED),
         largest_vcpus=max((m["VCpuInfo"]["DefaultVCpus"] for m in machines), default=_UNBOUNDED),

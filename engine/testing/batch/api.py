@@ -1,7 +1,9 @@
 """The actions of Batch that concern jobs, over HTTP, in front of moto, which has all others.
 
 Besides: PUT /aflow/batch/faults/NAME sets a plan of faults (see faults.py), one without rules takes
-it away; GET /aflow/batch/counts tells how many requests there were of each action.
+it away; PUT /aflow/batch/places says of images, roles and compute environments how they are not as
+they should be (see places.py); GET /aflow/batch/counts tells how many requests there were of each
+action.
 
 Source: AWS Batch API Reference; botocore's model of the service has the paths and the shapes.
 """
@@ -31,6 +33,7 @@ from engine.testing.batch.limits import (
     check_submission,
     throttled,
 )
+from engine.testing.batch.places import read_places
 from engine.testing.batch.submission import work_of
 from engine.testing.batch.visitors import check_visitor
 
@@ -43,6 +46,7 @@ _ACTIONS = {
     "terminatejob": "TerminateJob",
     "registerjobdefinition": "RegisterJobDefinition",
     "describejobdefinitions": "DescribeJobDefinitions",
+    "describecomputeenvironments": "DescribeComputeEnvironments",
 }
 _STATUS = {
     200: "200 OK",
@@ -83,6 +87,9 @@ class BatchApi:
             "TerminateJob": lambda body: self._give_up(body, Fleet.terminate),
             "DescribeJobDefinitions": lambda body: {
                 "jobDefinitions": self._emulator.account.definitions(body)
+            },
+            "DescribeComputeEnvironments": lambda body: {
+                "computeEnvironments": self._emulator.account.compute_environments(body)
             },
         }
 
@@ -151,6 +158,9 @@ class BatchApi:
             except ConfigError as error:
                 return _refuse(ApiError(error.message), start_response)
             self._emulator.request(lambda fleet, _: fleet.plans.plans.update({name: plan}))
+            return _answer({}, start_response)
+        if (method, name) == ("PUT", "places"):
+            self._emulator.account.places.add(read_places(raw))
             return _answer({}, start_response)
         if (method, name) == ("GET", "counts"):
             with self._lock:

@@ -22,6 +22,7 @@ from msgspec import Struct, field
 
 from engine.testing.batch.fleet import Start
 from engine.testing.batch.jobs import Container, Job, Outcome
+from engine.testing.batch.places import Places
 
 LINE_MAX_BYTES = 256 * 1024 - 26  # what an event of CloudWatch Logs holds
 PIPE_S = 1.0
@@ -67,10 +68,16 @@ def container_variables(start: Start) -> dict[str, str]:
     return variables
 
 
+def role_of(container: Container) -> str:
+    """The role that a container takes; "" for none."""
+    return str(container.properties.get("jobRoleArn") or "")
+
+
 class ProcessRunner(Struct):
     """Runs containers as processes. `variables` are given to each of them."""
 
     variables: Mapping[str, str] = field(default_factory=dict)
+    places: Places = field(default_factory=Places)
     running: dict[Key, asyncio.subprocess.Process] = field(default_factory=dict)
 
     async def run(self, start: Start, started: Callable[[], None], write: Write) -> Outcome:
@@ -78,6 +85,8 @@ class ProcessRunner(Struct):
         container = start.job.work.nodes[start.node]
         folder = tempfile.mkdtemp(prefix="aflow-batch-")
         key = key_of(start.job, start.node)
+        if why := self.places.refusal(container.image, role_of(container)):
+            return Outcome(None, why)
         try:
             async with _output(write) as stdout:
                 argv, env = self._command(start, container, folder)
@@ -127,8 +136,10 @@ class ProcessRunner(Struct):
     ) -> tuple[Sequence[str], dict[str, str]]:
         # "python" of the job is the one that runs this, as if an image had been made of it.
         path = f"{os.path.dirname(sys.executable)}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+        path = self.places.path(container.image, path)
         image = {"PATH": path, "HOME": folder, "TMPDIR": folder, "LANG": "C.UTF-8"}
-        given = {**self.variables, **container.environment, **container_variables(start)}
+        role = self.places.variables(role_of(container))
+        given = {**self.variables, **role, **container.environment, **container_variables(start)}
         return container.command or ("true",), {**image, **given}
 
     async def _outcome(self, start: Start, code: int) -> Outcome:

@@ -1,8 +1,9 @@
 """AWS Batch and an object store in memory, for tests of BatchExecutor: no process, no socket.
 
-What a job does is its spec: b"returns", b"exits", b"waits", b"vanishes" (Batch forgets it) or
-b"silent" (it commits and cannot say so), or b"stays" (it returns, and its container goes on, as the
-main node of a gang does). Jobs move on by the loop's clock, so virtual time works.
+What a job does is its spec: b"returns", b"exits", b"waits", b"vanishes" (Batch forgets it),
+b"silent" (it commits and cannot say so), b"stays" (it returns, and its container goes on, as the
+main node of a gang does), b"stuck" (no machine takes it) or b"reclaimed" (its machines are taken
+away, but in queue "od"). Jobs move on by the clock of the loop, so virtual time works.
 """
 
 import asyncio
@@ -37,6 +38,7 @@ class Submitted:
     parcel: str
     size: int
     since_s: float
+    queue: str = "queue"
     is_gang: bool = False
     terminated: dict[int, str] = field(default_factory=dict)
 
@@ -94,7 +96,9 @@ class BatchWorld:
         size = nodes or body.get("arrayProperties", {}).get("size", 1)
         now_s = asyncio.get_running_loop().time()
         name = body["jobName"]
-        self.jobs[job_id] = Submitted(job_id, name, name, size, now_s, is_gang=nodes > 0)
+        self.jobs[job_id] = Submitted(
+            job_id, name, name, size, now_s, queue=body["jobQueue"], is_gang=nodes > 0
+        )
         if fault == "reply lost":
             raise ReadTimeoutError(endpoint_url="http://batch")
         return {"jobId": job_id}
@@ -115,7 +119,7 @@ class BatchWorld:
         found = [
             {"jobId": j.job_id, "jobName": j.name, "status": "RUNNING", "createdAt": number}
             for number, j in enumerate(self.jobs.values())
-            if j.name in wanted["values"] and not j.terminated
+            if j.name in wanted["values"] and j.queue == body["jobQueue"] and not j.terminated
         ]
         return {"jobSummaryList": found}
 
@@ -192,6 +196,10 @@ class BatchWorld:
         age = self._age(submitted)
         if age < 2:
             return ("SUBMITTED", "RUNNABLE")[age]
+        if b"stuck" in specs:
+            return "RUNNABLE"
+        if b"reclaimed" in specs and submitted.queue != "od":
+            return "FAILED"
         if age < 4 or {b"waits", b"stays"} & set(specs):
             return "RUNNING"
         return "FAILED" if b"exits" in specs else "SUCCEEDED"
@@ -221,16 +229,21 @@ class BatchWorld:
             code = 3 if int(index or 0) not in submitted.terminated else 143
             found |= {"container": {"exitCode": code}, "stoppedAt": 2000}
             found["statusReason"] = "Essential container in task exited"
+            if b"reclaimed" in specs:
+                found["statusReason"] = "Host EC2 (instance i-0) terminated."
         return found
 
     def _words(self, submitted: Submitted, number: int, job: Job) -> list[JobUpdate]:
         index = number // self.packs[submitted.parcel]
-        if index in submitted.terminated or self._age(submitted) < 2:
+        is_silent = self._age(submitted) < 2 or job.spec == b"stuck"
+        if index in submitted.terminated or is_silent:
             return []
         said: dict[str, JobUpdate] = {"a": JobStarted(job.name, 1_000_000)}
         if job.spec == b"waits":
             said["b"] = JobOutput(job.name, "stdout", ((1, "waiting"),))
-        if job.spec in (b"returns", b"stays") and self._age(submitted) >= 3:
+        is_done = job.spec in (b"returns", b"stays")
+        is_done |= (job.spec, submitted.queue) == (b"reclaimed", "od")
+        if is_done and self._age(submitted) >= 3:
             said["b"] = JobOutput(job.name, "stdout", ((1, "out"),))
             said["c"] = JobOutput(job.name, "stderr", ((2, "err"),))
             exit = Exit(ExitKind.RETURNED)

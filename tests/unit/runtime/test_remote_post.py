@@ -73,7 +73,7 @@ async def test_work_of_a_dead_driver_is_found_if_it_is_the_same() -> None:
     blobs = MemoryBlobStore()
     old = replace(BOOT, run_id="old")
     await post_of(blobs, old).send("parcel", [job("old", "0"), job("old", "1", attempt=2)], 2)
-    post = post_of(blobs, BOOT, Earlier(blobs, "old", BOOT))
+    post = post_of(blobs, BOOT, Earlier(blobs, ("old",), BOOT))
     assert await post.sent([job("new", "2")]) == {}
     found = await post.sent([job("new", "1")])
     assert found == {"parcel": Sent(["", "new-s-1-0"], 2)}
@@ -87,5 +87,5 @@ async def test_work_of_a_dead_driver_is_found_if_it_is_the_same() -> None:
 async def test_work_of_other_code_is_not_adopted() -> None:
     blobs = MemoryBlobStore()
     await post_of(blobs, replace(BOOT, run_id="old", target="g.py:F")).send("p", [job("old")], 1)
-    post = post_of(blobs, BOOT, Earlier(blobs, "old", BOOT))
+    post = post_of(blobs, BOOT, Earlier(blobs, ("old",), BOOT))
     assert await post.sent([job("new")]) == {}
