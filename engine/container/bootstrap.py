@@ -6,6 +6,8 @@ Version 4 signing process"; Amazon ECS, "Task IAM role", for the credentials of 
 EC2, "Use IMDSv2", for those of a machine (read 2026-11).
 """
 
+from __future__ import annotations
+
 import hashlib
 import hmac
 import io
@@ -20,13 +22,14 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 EXIT_PYTHON, EXIT_FETCH, EXIT_DENIED = 90, 91, 92
 ENV = os.environ  # noqa: TID251  (this program has no Config)
 TRIES = 6
 
-Found = tuple[str, str, str | None]
+if TYPE_CHECKING:  # an older Python has to come as far as `check_python`
+    Found = tuple[str, str, str | None]
 
 
 def main() -> NoReturn:

@@ -264,12 +264,8 @@ class BatchExecutor:
             if update.name not in self._fleet.flights:
                 continue  # it has ended, or is another copy's
             if isinstance(update, JobEnded):
-                self._end(
-                    update.name,
-                    update.exit,
-                    outcome=update.outcome,
-                    times=(update.started_us, update.ended_us),
-                )
+                times = (update.started_us, update.ended_us)
+                self._end(update.name, update.exit, outcome=update.outcome, times=times)
             elif isinstance(update, JobStarted):
                 self._start(update.name, update.at_us, update.pid)
             else:
@@ -362,8 +358,7 @@ class BatchExecutor:
 
     async def _tell_waiting(self) -> None:
         """Say of jobs that have long waited for a machine why they do."""
-        now_s = _now_s()
-        for name, text in await self._watch.look(self._fleet, now_s) if self._watch else ():
+        for name, text in await self._watch.look(self._fleet, _now_s()) if self._watch else ():
             self._say(name, text)
 
     def _note_end(self, flight: Flight, exit: Exit, took_us: int) -> None:

@@ -162,9 +162,6 @@ class Run:
         origin.close()
         return origin.plan
 
-    def _notes(self) -> tuple[str, ...]:
-        return () if self._note is None else (self._note,)
-
     async def _find_origin(self) -> Origin | None:
         options = self._options
         if options.resume is None:
@@ -183,13 +180,12 @@ class Run:
         """Choose the run's id, make its directory, take its lease and open its files."""
         layout, flow = self._stores.layout, self._graph.flow
         layout.sweep()
-        created_us = self._created_us
-        run_id = new_run_id(created_us // 1000, int.from_bytes(os.urandom(4), "big"))
+        run_id = new_run_id(self._created_us // 1000, int.from_bytes(os.urandom(4), "big"))
         layout.create_run(flow, run_id)
         if self._stores.replica is not None:
             self._stores.replica.mark_unshipped(flow, run_id)
         lease = Lease.acquire(
-            str(layout.lock(flow, run_id)), run=f"{flow}/{run_id}", since_us=created_us
+            str(layout.lock(flow, run_id)), run=f"{flow}/{run_id}", since_us=self._created_us
         )
         stack.callback(lease.release)
         durability = self._config.durability
@@ -202,7 +198,7 @@ class Run:
         stack.callback(log.close)
         if self._options.run_id_file is not None:
             self._options.run_id_file.write_text(run_id)
-        return _Folder(run_id, created_us, journal, reader, log)
+        return _Folder(run_id, self._created_us, journal, reader, log)
 
     async def _began(
         self, folder: _Folder, parameters: bytes | Mapping[str, Entry], origin: Origin | None
@@ -286,8 +282,8 @@ class Run:
         recorder = Recorder(
             self._stores.metadata, record, lambda lines: folder.log.append(_logs(lines))
         )
-
         leaving = leaving_of(executor) if self._options.detach else None
+        notes = [*(origin.warnings() if origin else ()), self._note]
 
         def seal() -> Seal:
             recorder.flush_lines()
@@ -318,7 +314,7 @@ class Run:
                 memo=origin.memo if origin else None,
                 seal=seal,
                 sync=folder.journal.sync if self._config.durability == "power" else None,
-                warnings=(*(origin.warnings() if origin else ()), *self._notes()),
+                warnings=tuple(note for note in notes if note),
                 on_cancel=leaving.leave if leaving else None,
                 lineage=frozenset(origin.run_ids if origin else ()),
             )

@@ -2,6 +2,7 @@
 
 import ast
 import io
+import re
 import subprocess
 import sys
 import tarfile
@@ -30,6 +31,14 @@ def test_it_stands_on_the_standard_library_alone() -> None:
         for name in node.names
     }
     assert imported <= sys.stdlib_module_names
+
+
+def test_a_python_of_years_ago_comes_as_far_as_being_named() -> None:
+    """What it evaluates before that: no `X | Y` and no `tuple[X]`, which came with 3.10 and 3.9."""
+    tree = ast.parse(SOURCE, feature_version=(3, 8))
+    lines = [ast.unparse(node) for node in tree.body if isinstance(node, ast.Assign)]
+    assert ast.unparse(tree.body[1]) == "from __future__ import annotations"
+    assert not [line for line in lines if re.search(r"\||\btuple\[", line)]
 
 
 def test_the_command_is_small_and_the_same_program() -> None:
