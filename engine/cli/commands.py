@@ -45,20 +45,8 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
 }
 VERBS: Mapping[str, str] = {name: text for group in GROUPS.values() for name, text in group.items()}
 FLOW_VERBS = (
-    *(
-        "run",
-        "resume",
-        "attach",
-        "check",
-        "show",
-        "list",
-        "status",
-        "logs",
-        "dump",
-        "tag",
-        "package",
-    ),
-    "version",
+    *("run", "resume", "attach", "check", "show"),
+    *("list", "status", "logs", "dump", "tag", "package", "version"),
 )
 """The verbs of `python flow.py`."""
 

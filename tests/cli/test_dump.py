@@ -98,7 +98,13 @@ def test_s04_no_reading_command_unpickles_anything(
     for args in reading:
         expected = 5 if args[0] == "package" else 0  # this run has none
         assert aflow(*args).code == expected, args
-    loads_code = {"run", "resume", "check", "show"}  # of the flow, which is the user's own
+    loads_code = {
+        "run",
+        "resume",
+        "attach",
+        "check",
+        "show",
+    }  # of the flow, which is the user's own
     asks_others = {"batch", "dev"}  # what is stored, they do not read
     asked = {args[0] for args in reading}
     assert asked == set(VERBS) - loads_code - asks_others, "a new verb is asked here, too"
