@@ -218,8 +218,8 @@ def test_profiles_and_files_are_chosen_by_options(aflow: Call, tmp_path: Path) -
     plain = aflow("config", "show", "--config-file", file)
     big = aflow("--config-file", file, "--profile", "big", "config", "show")
 
-    assert re.search(r"^max_workers +3 ", plain.out, re.MULTILINE)
-    assert "max_workers           99" in big.out
+    assert re.search(r"^max_workers +3\b", plain.out, re.MULTILINE)
+    assert re.search(r"^max_workers +99\b", big.out, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
