@@ -94,7 +94,13 @@ def test_s08_no_command_that_reads_lets_a_run_drive_the_terminal(
 
 
 def test_s08_every_command_that_reads_is_asked() -> None:
-    of_the_user = {"run", "resume", "check", "show"}  # read a flow's file, which is its user's
+    of_the_user = {
+        "run",
+        "resume",
+        "attach",
+        "check",
+        "show",
+    }  # read a flow's file, which is its user's
     of_ours = {"completion", "version", "help", "dev", "batch"}  # the last asks AWS alone
     assert {words[0] for words in READING} == set(VERBS) - of_the_user - of_ours
 

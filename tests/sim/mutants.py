@@ -156,7 +156,7 @@ MUTANTS = (
         "the result of another task is committed",
         (
             "driver",
-            "if not is_mine or not (ended.reused or _is_of_run(head, ended, began)):",
+            "if not is_mine or not (ended.reused or _is_of_run(head, ended, parts)):",
             "if False:",
         ),
     ),
