@@ -100,7 +100,7 @@ def test_s08_every_command_that_reads_is_asked() -> None:
         "attach",
         "check",
         "show",
-    }  # read a flow's file, which is its user's
+    }  # load a flow
     of_ours = {"completion", "version", "help", "dev", "batch"}  # the last asks AWS alone
     assert {words[0] for words in READING} == set(VERBS) - of_the_user - of_ours
 
