@@ -85,7 +85,7 @@ class SilentRanges(Faults):
     def __post_init__(self) -> None:
         self.all_wait = asyncio.Event()
 
-    def choose(self) -> str:
+    def choose(self, line: str = "") -> str:
         self.requests += 1
         if self.requests > 3:
             self.all_wait.set()

@@ -44,12 +44,12 @@ class BrownOut(Faults):
     lasts_s: float = 60.0
     _since_s: float = field(default=0.0, init=False)
 
-    def choose(self) -> str:
+    def choose(self, line: str = "") -> str:
         now_s = time.monotonic()
         if not self._since_s and "/blobs/" in self.heads[-1]:
             self._since_s = now_s
         self.share = float(self._since_s > 0 and now_s - self._since_s < self.lasts_s)
-        return super().choose()
+        return super().choose(line)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class Watched(Faults):
     then: Callable[[], str] = str
     happened: threading.Event = field(default_factory=threading.Event)
 
-    def choose(self) -> str:
+    def choose(self, line: str = "") -> str:
         self.requests += 1
         if self.happened.is_set() or not self.due(self.heads[-1]):
             return ""
