@@ -230,8 +230,9 @@ class BatchExecutor:
         what, job_id = accepted.submission, accepted.job_id
         unit = self._fleet.accept(what, job_id, now_s, is_adopted=is_adopted)
         self._wake_asker.set()
-        if is_adopted and unit.live:
-            self._say(what.names[min(unit.live)], taken_over(len(unit.live)))
+        here = [name for name in what.names if name in self._fleet.flights]
+        if is_adopted and here:
+            self._say(here[0], taken_over(len(here)))
         return unit
 
     async def _terminate(self, flights: Sequence[Flight], reason: str) -> None:
@@ -361,7 +362,7 @@ class BatchExecutor:
         for name, text in await self._watch.look(self._fleet, _now_s()) if self._watch else ():
             self._say(name, text)
 
-    def _note_end(self, flight: Flight, exit: Exit, took_us: int) -> None:
+    def _note_end(self, flight: Flight, exit: Exit, took_us: int | None) -> None:
         self._submitter.note_end(flight.job, exit, took_us)
         if self._queue:  # it waits for others, of which this may have been the last
             self._wake_submitter.set()
