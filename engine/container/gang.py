@@ -5,9 +5,9 @@ attempt alone: the next attempt makes all of it anew, so nothing of this one may
 """
 
 import asyncio
-import signal
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 
 from msgspec import Struct
 
@@ -64,10 +64,11 @@ class GangNode:
         self.commit_key = gang_result_key(*place, node.index)
         """Where this node's task commits what it has made in this attempt."""
 
-    async def leave(self, *, is_well: bool) -> None:
+    async def leave(self, told: asyncio.Event, *, is_well: bool) -> None:
         """Tell that this node's task has ended. The main node's returns when all have, or must.
 
         Args:
+            told: is set when this node is to end whatever the others do.
             is_well: whether the task ended well; else the others need not be waited for.
 
         Raises:
@@ -76,16 +77,9 @@ class GangNode:
         await self._blobs.put(f"{self._prefix}{self._node.index}{_ENDED}", (b"",))
         if not self._node.is_main or not is_well:
             return
-        loop, told = asyncio.get_running_loop(), asyncio.Event()
-        loop.add_signal_handler(signal.SIGTERM, told.set)
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(STAY_S):
                 await self._others(told)
-        except TimeoutError:
-            return
-        finally:
-            loop.remove_signal_handler(signal.SIGTERM)
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     async def _others(self, told: asyncio.Event) -> None:
         wait_s = LOOK_MIN_S

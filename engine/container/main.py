@@ -75,8 +75,11 @@ async def _run(variables: Mapping[str, str]) -> int:
     folder = Path(tempfile.mkdtemp(prefix="aflow-task-"))
     try:
         boot, orders = await fetch_orders(blobs, assignment)
-        return await _Supervisor(blobs, folder, boot, assignment).run(orders)
+        return await Supervisor(blobs, folder, boot, assignment).run(orders)
     finally:
+        # There is nothing left that a signal could end sooner.
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         await blobs.aclose()
         await asyncio.to_thread(_remove, folder)
 
@@ -87,7 +90,7 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-class _Supervisor:
+class Supervisor:
     """Runs the tasks of a container, one after the other, by one fork server."""
 
     def __init__(self, blobs: BlobStore, folder: Path, boot: Boot, assignment: Assignment) -> None:
@@ -100,7 +103,7 @@ class _Supervisor:
         self._layout = create_layout(folder / "store")
         self._directory = self._layout.blob_directory()
         self._downloads = Downloads(blobs, self._directory)
-        self._is_terminated = False
+        self._told = asyncio.Event()  # by SIGTERM, to end
         self._running = ""  # the job's name
 
     async def run(self, orders: Sequence[Order]) -> int:
@@ -118,24 +121,23 @@ class _Supervisor:
                         loop.add_signal_handler(signal.SIGTERM, self._terminate, executor, group)
                         updates = executor.updates()
                         for order in orders:
-                            if self._is_terminated:
+                            if self._told.is_set():
                                 break
                             codes.append(await self._run_one(order, executor, updates, socket))
             finally:
                 # What is done is committed and told yet, in the half minute that Batch gives.
-                loop.remove_signal_handler(signal.SIGTERM)
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                loop.add_signal_handler(signal.SIGTERM, self._told.set)
                 await executor.aclose()
         code = self._code_of(codes, len(orders))
         if self._gang is not None:
-            await self._gang.leave(is_well=code == 0 and not self._is_terminated)
+            await self._gang.leave(self._told, is_well=code == 0)
         return code
 
     def _code_of(self, codes: Sequence[int], count: int) -> int:
         """The exit code of the container, by those of its tasks, of which there are `count`."""
         if count == 1 and codes:
             return codes[0]
-        return EXIT_TERMINATED if self._is_terminated else EXIT_RUN_FAILED if any(codes) else 0
+        return EXIT_TERMINATED if self._told.is_set() else EXIT_RUN_FAILED if any(codes) else 0
 
     async def _run_one(
         self,
@@ -163,7 +165,7 @@ class _Supervisor:
             ended = await _until_ended(updates, words)
             words.stop()
         self._running = ""
-        if ended.exit.kind is ExitKind.CANCELLED and self._is_terminated:
+        if ended.exit.kind is ExitKind.CANCELLED and self._told.is_set():
             # Why is known to who sent the signal, so what it means is not for us to say.
             await words.flush()
             return EXIT_TERMINATED
@@ -173,8 +175,8 @@ class _Supervisor:
         return await _end(words, ended.exit, (ended.started_us, ended.ended_us), report)
 
     def _terminate(self, executor: LocalExecutor, group: asyncio.TaskGroup) -> None:
-        if not self._is_terminated:
-            self._is_terminated = True
+        if not self._told.is_set():
+            self._told.set()
             names = [self._running] if self._running else []
             group.create_task(executor.cancel(names, reason="the container got SIGTERM"))
 

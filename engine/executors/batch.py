@@ -121,7 +121,7 @@ class BatchExecutor:
             if flight is None or flight.cancelled is not None:
                 continue
             flight.cancelled = reason
-            if flight.unit is None or self._is_detached:
+            if flight.unit is None or self._stays(flight.job):
                 self._end(name, Exit(ExitKind.CANCELLED, detail=reason))
             else:
                 taken.append(flight)
@@ -129,13 +129,17 @@ class BatchExecutor:
             self._group.create_task(self._terminate(taken, reason))
 
     def detach(self) -> list[str]:
-        """From now on, leave jobs to Batch: who cancels them only stops hearing of them.
+        """From now on, leave jobs to Batch: who cancels them only stops hearing of them. Gangs are
+        not left, for nobody can take one over.
 
         Returns:
             The names of those that Batch has. One that is just being sent may get there too.
         """
         self._is_detached = True
-        return [f.job.name for f in self._fleet.flights.values() if f.unit is not None]
+        return [n for n, f in self._fleet.flights.items() if f.unit and self._stays(f.job)]
+
+    def _stays(self, job: Job) -> bool:
+        return self._is_detached and job.gang is None
 
     async def aclose(self) -> None:
         if self._is_closed:
@@ -144,7 +148,7 @@ class BatchExecutor:
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait([self._running])
-            left = [] if self._is_detached else self._fleet.flights.values()
+            left = [f for f in self._fleet.flights.values() if not self._stays(f.job)]
             with suppress(TimeoutError, EngineError):
                 async with asyncio.timeout(_CLOSE_S):
                     await self._terminate([f for f in left if f.unit], "aflow ends")
@@ -204,12 +208,10 @@ class BatchExecutor:
                 self._accept(accepted, is_adopted=True)
 
     def _is_untaken(self, name: str) -> bool:
-        flight = self._fleet.flights.get(name)
-        return flight is not None and flight.unit is None
+        return (flight := self._fleet.flights.get(name)) is not None and flight.unit is None
 
     async def _send(self, what: Submission) -> None:
-        flights = self._fleet.flights
-        jobs = [flights[name].job for name in what.names if name in flights]
+        jobs = [f.job for name in what.names if (f := self._fleet.flights.get(name))]
         if not jobs:
             return  # all were cancelled meanwhile
         if len(jobs) < len(what.names) and not what.is_gang:
@@ -221,17 +223,17 @@ class BatchExecutor:
             return
         unit = self._accept(accepted)
         # Those that were cancelled while Batch took them have ended here; now they end there.
-        for job_id in () if self._is_detached else unit.idle():
+        for job_id in () if self._stays(jobs[0]) else unit.idle():
             with suppress(EngineError):
                 await self._client.terminate(job_id, "cancelled before it began")
 
     def _accept(self, accepted: Accepted, *, is_adopted: bool = False) -> Unit:
-        now_s = _now_s()
-        what, job_id = accepted.submission, accepted.job_id
-        unit = self._fleet.accept(what, job_id, now_s, is_adopted=is_adopted)
+        what = accepted.submission
+        unit = self._fleet.accept(what, accepted.job_id, _now_s(), is_adopted=is_adopted)
         self._wake_asker.set()
-        if is_adopted and unit.live:
-            self._say(what.names[min(unit.live)], taken_over(len(unit.live)))
+        here = [name for name in what.names if name in self._fleet.flights]
+        if is_adopted and here:
+            self._say(here[0], taken_over(len(here)))
         return unit
 
     async def _terminate(self, flights: Sequence[Flight], reason: str) -> None:
@@ -361,7 +363,7 @@ class BatchExecutor:
         for name, text in await self._watch.look(self._fleet, _now_s()) if self._watch else ():
             self._say(name, text)
 
-    def _note_end(self, flight: Flight, exit: Exit, took_us: int) -> None:
+    def _note_end(self, flight: Flight, exit: Exit, took_us: int | None) -> None:
         self._submitter.note_end(flight.job, exit, took_us)
         if self._queue:  # it waits for others, of which this may have been the last
             self._wake_submitter.set()

@@ -8,6 +8,7 @@ known to have.
 from collections.abc import Collection, Iterable
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from engine.executors.base import Job
 from engine.executors.batch_requests import Submission
@@ -118,10 +119,15 @@ class Fleet:
     def accept(
         self, submission: Submission, job_id: str, now_s: float, *, is_adopted: bool = False
     ) -> Unit:
-        """Batch has taken a submission, now or before this program began."""
+        """Batch has taken a submission, now or before this program began; one of then may be
+        adopted in parts, as its jobs are submitted here."""
         here = [i for i, name in enumerate(submission.names) if name in self.flights]
         is_array = submission.size > 1 and not submission.is_gang
-        unit = Unit(submission, job_id, now_s, set(here), is_array, is_adopted)
+        unit = self._units.get(job_id) or Unit(submission, job_id, now_s, set(), is_array)
+        names = [a or b for a, b in zip(submission.names, unit.submission.names, strict=True)]
+        unit.submission = replace(unit.submission, names=names)
+        unit.live.update(here)
+        unit.is_adopted = is_adopted
         for index in here:
             flight = self.flights[submission.names[index]]
             flight.unit, flight.index = unit, index

@@ -31,7 +31,7 @@ _REMEMBERED = 50
 
 
 class _Group(Struct):
-    in_batch: int = 0
+    in_batch: set[str] = field(default_factory=set)  # names
     since_s: float | None = None  # when the oldest of those that wait began to
     took_s: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
@@ -68,7 +68,7 @@ class Packing:
         pack = self._size(needs, group, len(jobs))
         whole = len(jobs) - len(jobs) % pack
         ready, rest = jobs[:whole], list(jobs[whole:])
-        group.in_batch += len(ready)
+        group.in_batch.update(job.name for job in ready)
         loads = [Load(ready, pack)] if ready else []
         if not rest:
             group.since_s = None
@@ -76,15 +76,15 @@ class Packing:
             group.since_s = now_s if group.since_s is None else group.since_s
         else:
             group.since_s = None
-            group.in_batch += len(rest)
+            group.in_batch.update(job.name for job in rest)
             loads.append(Load(rest, len(rest)))
             rest = []
         return loads, rest
 
-    def ended(self, needs: Needs, took_s: float | None) -> None:
-        """A job of a load has ended; `took_s` is None if that says nothing of the others."""
+    def ended(self, needs: Needs, name: str, took_s: float | None) -> None:
+        """A job has ended, of a load or not; `took_s` is None if that says nothing of others."""
         if needs.pack != 1 and (group := self._groups.get(needs.group)):
-            group.in_batch = max(0, group.in_batch - 1)  # what was adopted was in no load
+            group.in_batch.discard(name)
             if took_s is not None:
                 group.took_s.append(took_s)
 
@@ -105,4 +105,4 @@ class Packing:
         if len(group.took_s) < MEASURED_MIN:
             return 1
         wanted = int(TARGET_S / max(median(group.took_s), TARGET_S / AUTO_MAX))
-        return max(1, min(wanted, (group.in_batch + count) // CONTAINERS_LEAST))
+        return max(1, min(wanted, (len(group.in_batch) + count) // CONTAINERS_LEAST))

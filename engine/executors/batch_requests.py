@@ -74,13 +74,14 @@ class Needs(Struct, frozen=True):
         return self.platform.startswith("FARGATE")
 
 
-def safe_job_name(text: str) -> str:
-    """Make a name that Batch takes; equal texts get equal names, different ones different."""
+def safe_job_name(text: str, most: int = limits.NAME_MAX) -> str:
+    """Make a name that Batch takes, of at most so many characters; equal texts get equal names,
+    different ones different."""
     plain = _UNSAFE.sub("-", text)
-    if plain == text and len(text) <= limits.NAME_MAX:
+    if plain == text and len(text) <= most:
         return text
     digest = hashlib.sha256(text.encode()).hexdigest()[:_HASH_CHARS]
-    return f"{plain[: limits.NAME_MAX - _HASH_CHARS - 1]}-{digest}"
+    return f"{plain[: most - _HASH_CHARS - 1]}-{digest}"
 
 
 def parcel_name(names: Sequence[str]) -> str:
@@ -96,11 +97,11 @@ def parcel_name(names: Sequence[str]) -> str:
 
 def moved_name(name: str) -> str:
     """Name the submission of a job that goes on where machines are not taken away."""
-    return safe_job_name(f"{name}{_MOVED}")
+    return f"{safe_job_name(name, limits.NAME_MAX - len(_MOVED))}{_MOVED}"
 
 
 def is_moved(parcel: str) -> bool:
-    """Whether a submission's name is one of `moved_name`, as far as it has not been shortened."""
+    """Whether a submission's name is one of `moved_name`."""
     return parcel.endswith(_MOVED)
 
 

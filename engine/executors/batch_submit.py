@@ -121,10 +121,12 @@ class Submitter:
                 found += [submission(part, min(load.pack, len(part))) for part in chunks]
         return found, waiting
 
-    def note_end(self, job: Job, exit: Exit, took_us: int) -> None:
-        """A job that Batch had has ended: others may be packed by what is known of it."""
-        took_s = took_us / 1e6 if exit.kind is ExitKind.RETURNED else None
-        self.packing.ended(needs_of(job), took_s)
+    def note_end(self, job: Job, exit: Exit, took_us: int | None) -> None:
+        """A job has ended; if Batch had it, others may be packed by how long it took."""
+        if isinstance(needs := job.resources.get(NEEDS), Needs):
+            is_alike = exit.kind is ExitKind.RETURNED
+            took_s = took_us / 1e6 if is_alike and took_us is not None else None
+            self.packing.ended(needs, job.name, took_s)
 
     def again(self, job: Job) -> Submission:
         """The submission of a job that was moved: under another name than what it was before."""

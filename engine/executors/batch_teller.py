@@ -25,7 +25,7 @@ class Teller:
         fleet: the jobs; one that ends leaves it.
         updates: where it is told.
         clock: microseconds since 1970, UTC.
-        on_end: is told of each end of a job that Batch had, and how long it took, in microseconds.
+        on_end: is told of each end, and of one that Batch had how long it took, in microseconds.
         read_log: reads the log of a container.
     """
 
@@ -34,7 +34,7 @@ class Teller:
         fleet: Fleet,
         updates: Updates,
         clock: Callable[[], int],
-        on_end: Callable[[Flight, Exit, int], None],
+        on_end: Callable[[Flight, Exit, int | None], None],
         read_log: ReadLog | None = None,
     ) -> None:
         self._read_log = read_log
@@ -80,8 +80,7 @@ class Teller:
         if outcome is not None and flight.started_us is None:
             self._updates.tell(JobStarted(name, started_us))
         self._updates.tell(JobEnded(name, exit, min(started_us, ended_us), ended_us, outcome))
-        if flight.unit is not None:
-            self._on_end(flight, exit, ended_us - started_us)
+        self._on_end(flight, exit, ended_us - started_us if flight.unit else None)
 
     def fail(self, names: Iterable[str], error: EngineError) -> None:
         """Jobs could not be run."""

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from msgspec import Struct
 
+from engine.errors import EngineError
 from engine.executors.batch_fleet import Fleet, Unit
 from engine.executors.batch_requests import Needs
 from engine.executors.batch_states import RUNNABLE, RUNNING, STARTING
@@ -43,10 +44,8 @@ class WaitWatch:
         self._told: dict[_Alike, str] = {}
 
     async def look(self, fleet: Fleet, now_s: float) -> list[tuple[str, str]]:
-        """What there is to tell now: names of jobs, each with a line.
-
-        Raises:
-            ExecutorError: Batch does not say.
+        """What there is to tell now: names of jobs, each with a line. Nothing, where Batch does not
+        say: the jobs do not depend on that.
         """
         groups = self._groups(fleet, now_s)
         self._told = {alike: text for alike, text in self._told.items() if alike in groups}
@@ -54,7 +53,10 @@ class WaitWatch:
         for alike, group in groups.items():
             if now_s - group.since_s < self._after_s:
                 continue
-            why = str(await self._why(group.needs, group.told))
+            try:
+                why = str(await self._why(group.needs, group.told))
+            except EngineError:
+                continue
             if self._told.get(alike) == why:
                 continue
             self._told[alike] = why
@@ -89,10 +91,10 @@ def _waiting(fleet: Fleet) -> Iterator[tuple[Unit, str, str, int]]:
         if seen is None:
             continue
         if not unit.is_array:
-            count = int(seen.state == RUNNABLE)
+            count = unit.submission.size if seen.state == RUNNABLE else 0
         elif seen.summary.get(STARTING, 0) + seen.summary.get(RUNNING, 0):
             count = 0
         else:
             count = seen.summary.get(RUNNABLE, 0)
         if count:
-            yield unit, name, seen.status_reason, count
+            yield unit, name, seen.status_reason, min(count * unit.submission.pack, len(unit.live))

@@ -29,7 +29,7 @@ class Leaving:
         if lost:
             tasks = [_task_of(name) for name in lost[:_SHOWN]]
             more = f" and {len(lost) - _SHOWN:,} more" if len(lost) > _SHOWN else ""
-            yield f"not in AWS Batch, so ended, to be run again: {', '.join(tasks)}{more}"
+            yield f"cannot be left, so ended, to be run again: {', '.join(tasks)}{more}"
         if left:
             count = _tasks(len(left))
             yield f"{count} left running in AWS Batch; attach with: aflow attach {run_id}"

@@ -6,6 +6,7 @@ prints and commits is filed under the other run; here it counts as reused, as th
 """
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -69,7 +70,8 @@ class Earlier:
             self._orders = await self._read()
         found: dict[str, list[str]] = {}
         for job in jobs if self._orders else ():
-            place = self._orders.get(_work_of(job.spec))
+            # Once: whoever asks again for the same is a later attempt, as this one has failed.
+            place = self._orders.pop(_work_of(TaskSpec.unpack(job.spec)), None)
             if place is not None:
                 names = found.setdefault(place.parcel, [""] * self._sizes[place.parcel][0])
                 names[place.index] = job.name
@@ -85,8 +87,8 @@ class Earlier:
 
     async def _read_run(self, run_id: str, found: dict[bytes, _Place]) -> None:
         prefix = parcels_prefix(self._boot.flow, run_id)
-        keys = [info.key async for info in self._blobs.list(prefix)]
-        for key in sorted(keys, key=is_moved):  # a job that was moved was sent twice
+        sent: list[tuple[tuple[int, bool], bytes, _Place]] = []
+        for key in [info.key async for info in self._blobs.list(prefix)]:
             first, *orders = PackedList(await self._blobs.get(key))
             boot = Boot.unpack(first)
             if _code_of(boot) != _code_of(self._boot):
@@ -95,19 +97,23 @@ class Earlier:
             self._sizes[parcel] = len(orders), boot.pack
             for index, packed in enumerate(orders):
                 order = Order.unpack(packed)
-                found[_work_of(order.spec)] = _Place(run_id, parcel, index, order.name)
+                spec = TaskSpec.unpack(order.spec)
+                place = _Place(run_id, parcel, index, order.name)
+                sent.append(((spec.attempt, is_moved(parcel)), _work_of(spec), place))
+        sent.sort(key=itemgetter(0))  # an attempt that was moved was sent twice
+        found.update((work, place) for _, work, place in sent)
 
 
 def _code_of(boot: Boot) -> tuple[object, ...]:
-    """What a job runs, as far as that can be told: equal for equal code."""
+    """What a job runs, as far as that can be told: equal for equal code, however it is started."""
     code = Entry.unpack(boot.code).sha if boot.code else ""
-    return boot.target, boot.program, code, tuple(boot.decorators), boot.isolation
+    return boot.target, boot.program, code, tuple(boot.decorators)
 
 
-def _work_of(spec: bytes) -> bytes:
+def _work_of(spec: TaskSpec) -> bytes:
     """A task's order without what differs from run to run."""
     return replace(
-        TaskSpec.unpack(spec),
+        spec,
         run_id="",
         origin_run_id=None,
         attempt=0,

@@ -112,7 +112,7 @@ def test_a_detached_run_is_attached_twice_and_no_job_runs_again(place: Place) ->
     said = run_until_it_waits(place, folder, "run", *words, "--detach", here=1)
     assert said.code == 130, said
     assert "4 tasks left running in AWS Batch; attach with: aflow attach" in said.err, said
-    assert "not in AWS Batch, so ended, to be run again: here/" in said.err
+    assert "cannot be left, so ended, to be run again: here/" in said.err
     first = said.err.partition("aflow attach ")[2].split()[0]
     assert f"attach with: aflow attach {first}" in place.done("status", first).out
     assert jobs(place, first), "the jobs were ended"

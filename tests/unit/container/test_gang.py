@@ -4,11 +4,14 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine.container import gang
 from engine.container.gang import GangNode, Node, own_address
+from engine.container.main import Supervisor
 from engine.container.orders import Assignment
 from engine.stores.memory import MemoryBlobStore
 from engine.stores.remote.parcels import Boot
@@ -25,7 +28,7 @@ OTHER = {
 
 @pytest.fixture(autouse=True)
 def _sigterm_as_before() -> Iterator[None]:
-    """A container ends soon after, and lets no second SIGTERM interrupt that."""
+    """What a test has set is taken back."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
@@ -51,14 +54,14 @@ def test_the_main_node_stays_until_all_have_ended_and_the_others_do_not() -> Non
         blobs, said = MemoryBlobStore(), []
 
         async def main() -> None:
-            await node(blobs, 0).leave(is_well=True)
+            await node(blobs, 0).leave(asyncio.Event(), is_well=True)
             said.append("main")
 
         async with asyncio.TaskGroup() as group:
             group.create_task(main())
             for index in (1, 2):
                 await asyncio.sleep(60.0)
-                await node(blobs, index).leave(is_well=True)
+                await node(blobs, index).leave(asyncio.Event(), is_well=True)
                 said.append(str(index))
         return said
 
@@ -66,15 +69,34 @@ def test_the_main_node_stays_until_all_have_ended_and_the_others_do_not() -> Non
 
 
 def test_a_main_node_whose_task_failed_ends_at_once() -> None:
-    asyncio.run(node(MemoryBlobStore(), 0).leave(is_well=False))
+    asyncio.run(node(MemoryBlobStore(), 0).leave(asyncio.Event(), is_well=False))
 
 
 def test_a_main_node_that_stays_goes_when_it_is_told_to() -> None:
     async def scenario() -> None:
+        told = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            group.create_task(node(MemoryBlobStore(), 0).leave(is_well=True))
+            group.create_task(node(MemoryBlobStore(), 0).leave(told, is_well=True))
             await asyncio.sleep(0.05)
-            os.kill(os.getpid(), signal.SIGTERM)
+            told.set()
+
+    virtual_time.run(scenario())
+
+
+class Terminates(MemoryBlobStore):
+    """The container gets SIGTERM while something is put."""
+
+    async def put(self, *args: Any, **more: Any) -> bool:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return await super().put(*args, **more)
+
+
+def test_a_main_node_whose_task_has_ended_hears_a_signal_before_it_stays(tmp_path: Path) -> None:
+    assignment = Assignment("parcel", 0, "place", Node(0, is_main=True, main_ip="10.0.0.7"))
+
+    async def scenario() -> None:
+        async with asyncio.timeout(20.0):
+            await Supervisor(Terminates(), tmp_path, BOOT, assignment).run(())
 
     asyncio.run(scenario())
 
@@ -83,7 +105,7 @@ def test_a_main_node_does_not_stay_for_ever() -> None:
     async def scenario() -> float:
         loop = asyncio.get_running_loop()
         began_s = loop.time()
-        await node(MemoryBlobStore(), 0).leave(is_well=True)
+        await node(MemoryBlobStore(), 0).leave(asyncio.Event(), is_well=True)
         return loop.time() - began_s
 
     assert virtual_time.run(scenario()) == gang.STAY_S

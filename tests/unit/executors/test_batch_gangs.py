@@ -1,5 +1,7 @@
 """What is known of a gang's nodes in AWS Batch: of each by itself, for one may die alone."""
 
+import asyncio
+
 from msgspec.structs import replace
 
 from engine.executors.base import ExitKind, GangPlace, Job
@@ -78,5 +80,43 @@ def test_a_gang_whose_nodes_have_all_said_how_they_ended_is_not_terminated() -> 
         kinds = await _ends_of_a_gang(world, {"a-0": b"stays", "a-1": b"returns"})
         assert kinds == [ExitKind.RETURNED, ExitKind.RETURNED]
         assert world.calls["terminate_job"] == 0
+
+    virtual_time.run(story())
+
+
+def test_a_gang_is_not_left_when_others_are_for_nobody_can_take_it_over() -> None:
+    async def story() -> None:
+        world = BatchWorld()
+        executor = world.executor()
+        async with watched(executor) as seen:
+            gang = [replace(job(f"a-{n}", b"waits"), gang=GangPlace("a-0", n, 2)) for n in (0, 1)]
+            await executor.submit([*gang, job("b", b"waits")])
+            async with asyncio.timeout(60.0):
+                while len(world.running()) < 3:  # noqa: ASYNC110 - time is virtual
+                    await asyncio.sleep(0.05)
+            assert executor.detach() == ["b"]
+            await executor.cancel(["a-0", "a-1", "b"], reason="by SIGINT")
+            await seen.until_ended("a-0", "a-1", "b")
+        ended = {each.name for each in world.jobs.values() if each.terminated}
+        assert ended == {each.name for each in world.jobs.values() if each.is_gang}
+        assert len(world.running()) == 1
+
+    virtual_time.run(story())
+
+
+def test_a_gang_that_batch_takes_after_all_is_not_left_either() -> None:
+    async def story() -> None:
+        world = BatchWorld()
+        executor = world.executor()
+        async with watched(executor) as seen:
+            gang = [replace(job(f"a-{n}", b"waits"), gang=GangPlace("a-0", n, 2)) for n in (0, 1)]
+            await executor.submit(gang)
+            while not world.parcels:  # noqa: ASYNC110 - time is virtual
+                await asyncio.sleep(0)
+            assert executor.detach() == []
+            await executor.cancel(["a-0", "a-1"], reason="by SIGINT")
+            await seen.until_ended("a-0", "a-1")
+            await asyncio.sleep(1.0)
+        assert world.running() == []
 
     virtual_time.run(story())

@@ -21,8 +21,8 @@ def jobs(count: int) -> list[Job]:
 def measured(took_s: float, *, in_batch: int) -> Packing:
     packing = Packing()
     packing.loads(AUTO, jobs(MEASURED_MIN + in_batch), 0.0)
-    for _ in range(MEASURED_MIN):
-        packing.ended(AUTO, took_s)
+    for number in range(MEASURED_MIN):
+        packing.ended(AUTO, f"job-{number}", took_s)
     return packing
 
 
@@ -52,8 +52,8 @@ def test_nothing_waits_when_nothing_is_in_batch_whose_end_could_bring_more() -> 
     [load], waiting = packing.loads(FIVE, jobs(3), 0.0)
     assert (len(load.jobs), load.pack, waiting) == (3, 3, [])
     packing.loads(FIVE, jobs(1), 0.0)
-    for _ in range(3):
-        packing.ended(FIVE, None)
+    for number in range(3):
+        packing.ended(FIVE, f"job-{number}", None)
     [load], waiting = packing.loads(FIVE, jobs(1), 1.0)
     assert waiting == []
 
@@ -69,8 +69,8 @@ def test_the_first_of_a_group_go_alone_until_it_is_known_how_long_they_take() ->
     packing = Packing()
     [load], waiting = packing.loads(AUTO, jobs(64), 0.0)
     assert (load.pack, waiting) == (1, [])
-    for _ in range(MEASURED_MIN - 1):
-        packing.ended(AUTO, 0.1)
+    for number in range(MEASURED_MIN - 1):
+        packing.ended(AUTO, f"job-{number}", 0.1)
     [load], waiting = packing.loads(AUTO, jobs(1), 0.0)
     assert load.pack == 1
 

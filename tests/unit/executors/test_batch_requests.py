@@ -10,6 +10,8 @@ from engine.executors.batch_requests import (
     definition,
     describe_pages,
     fargate_size,
+    is_moved,
+    moved_name,
     parcel_name,
     safe_job_name,
     submit_body,
@@ -142,3 +144,11 @@ def test_pages_join_to_what_was_asked_and_none_is_empty() -> None:
     assert describe_pages([]) == []
     with pytest.raises(ValueError, match="size"):
         array_chunks(ids, 10_001)
+
+
+@pytest.mark.parametrize("name", ["r-s-0-0", "r-größe-0-0", "r-" + "s" * 200])
+def test_the_name_of_a_job_that_was_moved_says_so_and_is_one_that_batch_takes(name: str) -> None:
+    assert is_moved(moved_name(name))
+    assert not is_moved(parcel_name([name]))
+    assert safe_job_name(moved_name(name)) == moved_name(name)
+    assert moved_name(name) != moved_name(f"{name}0")

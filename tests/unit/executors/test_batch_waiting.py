@@ -8,7 +8,11 @@ from hypothesis import strategies as st
 
 from engine.executors.base import JobEnded, JobOutput, JobUpdate
 from engine.executors.batch import BatchExecutor
-from engine.executors.batch_requests import Needs
+from engine.executors.batch_errors import BatchDeniedError
+from engine.executors.batch_fleet import Fleet
+from engine.executors.batch_requests import Needs, Submission
+from engine.executors.batch_states import RUNNABLE, Seen
+from engine.executors.batch_submit import needs_of
 from engine.executors.batch_waiting import (
     Environment,
     Machine,
@@ -22,6 +26,7 @@ from engine.executors.batch_waiting import (
     unusable,
     why_waiting,
 )
+from engine.executors.batch_watch import WaitWatch
 from engine.testing import virtual_time
 from tests.unit.executors.batch_world import BatchWorld, job
 
@@ -152,6 +157,49 @@ def test_a_job_that_waits_long_says_why_once_for_all_that_wait_for_the_same() ->
     assert "5 tasks wait in AWS Batch for" in told[0]
     assert told[0].endswith("waiting for capacity; see the doctor")
     assert asked
+
+
+def test_tasks_that_wait_are_counted_and_not_their_containers() -> None:
+    async def why(needs: Needs, told: str) -> Why:
+        return Why("waiting for capacity")
+
+    async def scenario() -> list[tuple[str, str]]:
+        fleet, watch = Fleet(), WaitWatch(why, 60.0)
+        jobs = [job(f"r-s-{n}-0", pack=10) for n in range(15)]
+        gang = [job(f"r-t-{n}-0", cpu=8.0) for n in range(3)]
+        fleet.add([*jobs, *gang])
+        packed = Submission("p", [j.name for j in jobs], needs_of(jobs[0]), pack=10)
+        nodes = Submission("q", [j.name for j in gang], needs_of(gang[0]), is_gang=True)
+        fleet.accept(packed, "a", 0.0)
+        fleet.accept(nodes, "b", 0.0)
+        fleet.observe(Seen(each, RUNNABLE, summary={RUNNABLE: 2}) for each in fleet.to_ask())
+        assert await watch.look(fleet, 0.0) == []
+        return await watch.look(fleet, 90.0)
+
+    lines = [line for _, line in virtual_time.run(scenario())]
+    assert lines[0].startswith("15 tasks wait in AWS Batch for 90 s")
+    assert lines[1].startswith("3 tasks wait in AWS Batch for 90 s")
+
+
+def test_why_a_job_waits_need_not_be_known_for_it_to_go_on() -> None:
+    async def why(needs: Needs, told: str) -> Why:
+        raise BatchDeniedError("cannot look at the queue's compute environments")
+
+    async def scenario() -> list[JobUpdate]:
+        world = BatchWorld()
+        world.step_s = 100.0
+        executor = world.executor(why=why, waits_s=1.0, ask_min_s=1.0, patience_s=10.0)
+        updates: list[JobUpdate] = []
+        async with asyncio.TaskGroup() as group:
+            listening = group.create_task(heard(executor, updates))
+            await executor.submit([job("r-s-0-0")])
+            await asyncio.sleep(500.0)
+            await executor.aclose()
+            await listening
+        return updates
+
+    [end] = [u for u in virtual_time.run(scenario()) if isinstance(u, JobEnded)]
+    assert end.outcome == b"done"
 
 
 def test_r14_a_job_whose_machines_are_taken_away_too_often_goes_on_on_demand() -> None:

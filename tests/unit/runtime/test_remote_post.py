@@ -3,6 +3,7 @@
 from msgspec.structs import replace
 
 from engine.executors.base import ExitKind, Job, JobEnded, JobOutput, JobStarted
+from engine.executors.batch_requests import moved_name, parcel_name
 from engine.executors.batch_submit import Sent
 from engine.runtime.earlier import Earlier
 from engine.runtime.remote_post import RemotePost
@@ -89,3 +90,33 @@ async def test_work_of_other_code_is_not_adopted() -> None:
     await post_of(blobs, replace(BOOT, run_id="old", target="g.py:F")).send("p", [job("old")], 1)
     post = post_of(blobs, BOOT, Earlier(blobs, ("old",), BOOT))
     assert await post.sent([job("new")]) == {}
+
+
+async def test_of_work_that_was_sent_again_the_last_attempt_is_found() -> None:
+    blobs = MemoryBlobStore()
+    before = post_of(blobs, replace(BOOT, run_id="old"))
+    await before.send(parcel_name(["old-s-2-0", "x"]), [job("old", "2"), job("old", "12")], 1)
+    await before.send(moved_name("old-s-12-0"), [job("old", "12")], 1)
+    await before.send("old-s-12-1", [job("old", "12", attempt=1)], 1)
+    await before.send("old-s-2-9", [job("old", "2", attempt=9)], 1)
+    await before.send("old-s-2-10", [job("old", "2", attempt=10)], 1)
+    await before.send(moved_name("old-s-2-10"), [job("old", "2", attempt=10)], 1)
+    post = post_of(blobs, BOOT, Earlier(blobs, ("old",), BOOT))
+    assert await post.sent([job("new", "12")]) == {"old-s-12-1": Sent(["new-s-12-0"])}
+    assert await post.sent([job("new", "2")]) == {"old-s-2-10-od": Sent(["new-s-2-0"])}
+
+
+async def test_an_attempt_that_follows_on_one_that_was_adopted_is_not_looked_for_there() -> None:
+    blobs = MemoryBlobStore()
+    sent = [job("old", "0"), job("old", "1")]
+    await post_of(blobs, replace(BOOT, run_id="old")).send("parcel", sent, 2)
+    post = post_of(blobs, BOOT, Earlier(blobs, ("old",), BOOT))
+    assert await post.sent([job("new", "0")])
+    assert await post.sent([job("new", "0", attempt=1)]) == {}, "it has failed there"
+
+
+async def test_how_workers_are_started_is_no_other_code() -> None:
+    blobs = MemoryBlobStore()
+    await post_of(blobs, replace(BOOT, run_id="old", isolation="spawn")).send("p", [job("old")], 1)
+    post = post_of(blobs, BOOT, Earlier(blobs, ("old",), BOOT))
+    assert await post.sent([job("new")]) == {"p": Sent(["new-s-0-0"])}
