@@ -78,7 +78,7 @@ def _as_begun(began: "RunBeganRecord | None") -> dict[str, Any]:  # Any: as clic
     return {
         "max_workers": began.slots if began else None,
         "max_num_splits": None,
-        "tags": (),
+        "tags": began.tags if began else (),
         "decorators": tuple(began.code.get("with", ())) if began else (),
         "on_failure": began.on_failure if began else None,
         "isolation": None,
