@@ -121,6 +121,9 @@ def test_a_detached_run_is_attached_twice_and_no_job_runs_again(place: Place) ->
     assert "4 tasks left running in AWS Batch" in said.err, said
     second = said.err.partition("aflow attach ")[2].split()[0]
     assert second != first
+    refused = place.aflow("attach", first)
+    assert (refused.code, f"goes on as run Waits/{second}" in refused.err) == (2, True), refused
+    assert f"aflow attach {second}" in refused.err
     (folder / "go").touch()
     said = place.done("attach", second)
     assert "made [0, 10, 20, 30, 1]" in said.out or "made [1, 0, 10, 20, 30]" in said.out, said
