@@ -11,6 +11,7 @@ from engine.cli.run import detach_option, execute
 from engine.errors import UsageError
 
 if TYPE_CHECKING:
+    from engine.client.reader import Reader
     from engine.scheduler.journal import RunBeganRecord
     from engine.stores.metadata.base import RunRecord
 
@@ -36,8 +37,9 @@ def _attach(run: str, max_workers: int | None, detach: bool, quiet: bool) -> int
     with Reader.open(now.config) as reader:
         record = find_run(reader, run, flow=now.flow_name)
         status = reader.status(record)
+        heir = _heir(reader, record)
         began = reader.began(record.flow, record.run_id)
-    _check(record, status)
+    _check(record, status, heir)
     target = began.code.get("target") if began else None
     if now.flow_class is not None:
         keep_flow(now.flow_class)
@@ -54,8 +56,17 @@ def _attach(run: str, max_workers: int | None, detach: bool, quiet: bool) -> int
     return execute(values, resume=record.run_id, resume_step=None)
 
 
-def _check(record: "RunRecord", status: str) -> None:
-    """Refuse what has a driver, or has nothing left to be driven.
+def _heir(reader: "Reader", record: "RunRecord") -> "RunRecord | None":
+    """The run that goes on from this one and has not ended, if there is one: the latest."""
+    for run in reader.runs(record.flow, since_us=record.created_us):
+        is_heir = run.origin_run_id == record.run_id
+        if is_heir and reader.status(run) in ("running", "interrupted"):
+            return run
+    return None
+
+
+def _check(record: "RunRecord", status: str, heir: "RunRecord | None") -> None:
+    """Refuse what has a driver, or has nothing left to be driven, or was taken over.
 
     Raises:
         UsageError: it is so.
@@ -71,6 +82,11 @@ def _check(record: "RunRecord", status: str) -> None:
             f"run {name} has ended: it {status}",
             hint=f"`aflow resume {record.run_id}` starts a run that reuses what it has done",
         )
+    if heir is not None:
+        raise UsageError(
+            f"run {name} goes on as run {heir.flow}/{heir.run_id}",
+            hint=f"`aflow attach {heir.run_id}`, if that one has no driver",
+        )
 
 
 def _as_begun(began: "RunBeganRecord | None") -> dict[str, Any]:  # Any: as click's values
@@ -78,7 +94,7 @@ def _as_begun(began: "RunBeganRecord | None") -> dict[str, Any]:  # Any: as clic
     return {
         "max_workers": began.slots if began else None,
         "max_num_splits": None,
-        "tags": (),
+        "tags": began.tags if began else (),
         "decorators": tuple(began.code.get("with", ())) if began else (),
         "on_failure": began.on_failure if began else None,
         "isolation": None,

@@ -36,6 +36,7 @@ class Unit(Struct, eq=False):
     misses: int = 0
     looked: int = 0  # how many ends the parent told of when its children were last asked for
     is_torn: bool = False  # one of its jobs has ended without a word
+    going: set[int] = field(default_factory=set)  # the indices of those that are to end
 
     @property
     def containers(self) -> list[int]:
@@ -56,10 +57,11 @@ class Unit(Struct, eq=False):
 
         A gang ends as a whole, whichever of its jobs is to end.
         """
-        if self.submission.is_gang or going >= self.live:
+        self.going |= going
+        if self.submission.is_gang or self.going >= self.live:
             return [self.job_id]
         theirs = sorted({index // self.submission.pack for index in going})
-        return [self.id_of(c) for c in theirs if going.issuperset(self.live_in(c))]
+        return [self.id_of(c) for c in theirs if self.going.issuperset(self.live_in(c))]
 
     def idle(self) -> list[str]:
         """The ids to terminate for no job of theirs is left; a gang's own if one of its is not."""

@@ -121,6 +121,9 @@ def test_a_detached_run_is_attached_twice_and_no_job_runs_again(place: Place) ->
     assert "4 tasks left running in AWS Batch" in said.err, said
     second = said.err.partition("aflow attach ")[2].split()[0]
     assert second != first
+    refused = place.aflow("attach", first)
+    assert (refused.code, f"goes on as run Waits/{second}" in refused.err) == (2, True), refused
+    assert f"aflow attach {second}" in refused.err
     (folder / "go").touch()
     said = place.done("attach", second)
     assert "made [0, 10, 20, 30, 1]" in said.out or "made [1, 0, 10, 20, 30]" in said.out, said
@@ -137,12 +140,14 @@ def test_attach_knows_what_the_run_was_decorated_with(place: Place) -> None:
     folder.mkdir()
     words = ("waits.py", "--with", "batch:memory=2G", "--max-workers", "6", "--folder", str(folder))
     # All steps are in Batch here, so both branches are left.
-    said = run_until_it_waits(place, folder, "run", *words, "--detach", here=1)
+    said = run_until_it_waits(place, folder, "run", *words, "--tag", "mine", "--detach", here=1)
     assert "5 tasks left running in AWS Batch" in said.err, said
     first = said.err.partition("aflow attach ")[2].split()[0]
     said = run_until_it_waits(place, folder, "attach", first, here=1, taken_over=2)
     assert said.code == 130, said
     assert "resume with: aflow resume" in said.err
+    listed = json.loads(place.done("list", "Waits", "--json").out)["runs"]
+    assert [run["tags"] for run in listed] == [["mine"], ["mine"]]
     assert not jobs(place, first), "Ctrl-C left a job"
     assert len(list(folder.glob("*-*"))) == 5, "a job ran twice"
 

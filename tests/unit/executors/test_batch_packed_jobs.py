@@ -4,7 +4,8 @@ import asyncio
 
 from engine.executors.base import ExitKind, JobEnded
 from engine.executors.batch import BatchExecutor
-from engine.executors.batch_requests import Needs
+from engine.executors.batch_fleet import Fleet, ids_to_end
+from engine.executors.batch_requests import Needs, Submission
 from engine.testing import virtual_time
 from tests.unit.executors.batch_world import BatchWorld, job
 
@@ -180,3 +181,12 @@ def test_packed_jobs_whose_machine_is_taken_away_go_on_and_wake_those_that_wait(
     world, found = virtual_time.run(scenario())
     assert all(end.outcome == b"done" for end in found.values())
     assert [body["jobQueue"] for body in world.bodies].count("od") == 3
+
+
+def test_a_container_ends_when_the_last_of_its_jobs_is_to_though_others_are_yet_ending() -> None:
+    fleet, names = Fleet(), ["a", "b", "c", "d"]
+    fleet.add(job(name) for name in names)
+    fleet.accept(Submission("p", names, Needs("queue", "image"), pack=2), "job", 0.0)
+    a, b, _, _ = (fleet.flights[name] for name in names)
+    assert ids_to_end([a]) == []
+    assert ids_to_end([b]) == ["job:0"]
