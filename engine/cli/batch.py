@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from engine.executors.batch_client import Listed
 
 F = TypeVar("F", bound=Callable[..., Any])  # Any: a callback's own signature
-_HEAD = ("STATE", "RUN", "JOB", "TASKS", "USER", "SINCE", "ID")
+_HEAD = ("STATE", "RUN", "JOB", "CONTAINERS", "USER", "SINCE", "ID")
 
 
 class _Chosen(Struct, frozen=True):

@@ -41,7 +41,7 @@ Client = Callable[[], Awaitable[Any]]
 
 
 class Listed(Struct, frozen=True):
-    """A job of aflow's that has not ended, as a list shows it. `size` is its number of tasks.
+    """A job of aflow's that has not ended, as a list shows it. `size` is its number of containers.
 
     Lists do not say whose it is: `user` is for who has asked.
     """
@@ -56,6 +56,12 @@ class Listed(Struct, frozen=True):
     @property
     def run_id(self) -> str:
         return self.name.partition("-")[0]
+
+
+def size_of(job: Mapping[str, Any]) -> int:  # Any: JSON
+    """How many containers a job has, as a list or a description shows it."""
+    array, nodes = job.get("arrayProperties") or {}, job.get("nodeProperties") or {}
+    return int(array.get("size") or nodes.get("numNodes") or 1)
 
 
 class BatchClient:
@@ -123,8 +129,7 @@ class BatchClient:
             async for job in pages:
                 if OURS in str(job.get("jobDefinition", "")):
                     created_us = int(job.get("createdAt") or 0) * 1000
-                    size = int((job.get("arrayProperties") or {}).get("size") or 1)
-                    yield Listed(job["jobId"], job["jobName"], state, created_us, size)
+                    yield Listed(job["jobId"], job["jobName"], state, created_us, size_of(job))
 
     async def terminate(self, job_id: str, reason: str) -> None:
         """End a job; one that has ended already stays as it is."""

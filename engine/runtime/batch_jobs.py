@@ -10,7 +10,7 @@ from engine.aws.rates import bucket_of
 from engine.aws.sessions import AwsSession
 from engine.config import Config
 from engine.executors import batch_limits
-from engine.executors.batch_client import BatchClient, Listed
+from engine.executors.batch_client import BatchClient, Listed, size_of
 from engine.executors.batch_requests import Needs, describe_pages
 from engine.executors.batch_waiting import Why, Wire
 from engine.runtime.batch_queues import QueueScout, sizes_of
@@ -124,17 +124,27 @@ def _runnable(job: Wire) -> int:
     array = job.get("arrayProperties") or {}
     if array.get("size"):
         return int((array.get("statusSummary") or {}).get("RUNNABLE", 0))
-    return int(job.get("status") == "RUNNABLE")
+    return size_of(job) if job.get("status") == "RUNNABLE" else 0
+
+
+def _container(job: Wire) -> Wire:
+    """What a described job's containers are; of a gang those of its first nodes, for all are alike.
+
+    Source: API Reference, JobDetail: `container`, or `nodeProperties` of a multi-node job.
+    """
+    ranges: Sequence[Wire] = (job.get("nodeProperties") or {}).get("nodeRangeProperties") or ({},)
+    found: Wire = job.get("container") or ranges[0].get("container") or {}
+    return found
 
 
 def _variables(job: Wire) -> dict[str, str]:
-    pairs = (job.get("container") or {}).get("environment") or ()
+    pairs = _container(job).get("environment") or ()
     return {str(pair["name"]): str(pair.get("value", "")) for pair in pairs}
 
 
 def _needs(job: Wire, queue: str) -> Needs:
     """The size of a described job."""
-    asked = (job.get("container") or {}).get("resourceRequirements") or ()
+    asked = _container(job).get("resourceRequirements") or ()
     sizes = {str(each["type"]): float(each["value"]) for each in asked}
     return Needs(
         queue=queue,
