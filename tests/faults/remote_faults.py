@@ -25,7 +25,9 @@ from tests.reliability.record import add_record_option, write_record
 
 PERCENTS = (0, 10, 50, 90, 100)
 DEADLINE_S = 4  # at 100 %, where nothing is gained by waiting
-_GAVE_UP = re.compile(r"could not \w+ \S*(status|runs|blobs)/\S+ in \d+\.\d s, \d+ attempts")
+_GAVE_UP = re.compile(
+    r"could not (?:look for|\w+) \S*(status|runs|blobs)/\S+ in \d+\.\d s, \d+ attempts"
+)
 
 
 class LargeSite(RemoteSite):
