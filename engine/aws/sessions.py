@@ -134,10 +134,10 @@ class AwsSession:
 
         url = location.endpoint_url
         proxies = get_environ_proxies(url)  # none, where a variable excepts the host
-        return Wire(
-            trusted=await asyncio.to_thread(_trusted, location.ca_bundle),
-            proxy=self._config.s3_proxy or proxies.get(urlsplit(url).scheme),
-        )
+        proxy = self._config.s3_proxy or proxies.get(urlsplit(url).scheme)
+        if proxy and "://" not in proxy:  # variables may name it so, and the SDK takes it
+            proxy = f"http://{proxy.removeprefix('//')}"
+        return Wire(trusted=await asyncio.to_thread(_trusted, location.ca_bundle), proxy=proxy)
 
     async def aclose(self) -> None:
         self._clients.clear()

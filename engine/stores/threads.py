@@ -5,7 +5,11 @@ of asyncio, 30 ms: so it is imported here, by the first call that has a loop.
 """
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,5 +33,15 @@ async def to_its_end(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwa
     try:
         return await asyncio.shield(working)
     except asyncio.CancelledError:
-        await asyncio.wait([working])
+        await ended(working)
         raise
+
+
+async def ended(working: "asyncio.Future[R]") -> None:
+    """Wait until a thread has ended, however often the waiting is cancelled."""
+    import asyncio  # noqa: PLC0415  # as there
+
+    while not working.done():
+        # What is swallowed is of a task that was cancelled before, and ends by that.
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([working])

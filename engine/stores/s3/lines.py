@@ -18,16 +18,24 @@ from engine.aws.sessions import CONNECT_S, Wire
 from engine.errors import (
     StoreError,
     StoreSettingError,
+    StoreThrottledError,
     StoreUnavailableError,
     StoreUnreachableError,
 )
 from engine.stores.s3 import requests as ask
 from engine.stores.s3.answers import ENDPOINT_HINT, RefusedError, check_range
 
+QUIET_S = 20.0
+"""How long a server may say nothing; as long a range as there is may take much more in all."""
+
 _PORTS = {"http": 80, "https": 443}
 _PARTIAL = 206
 _REFUSAL_BYTES = 64 << 10
 _CA_HINT = "set s3_ca_bundle (AFLOW_S3_CA_BUNDLE) to the file that holds its authority"
+
+
+class StaleError(Exception):
+    """The server had closed a connection that was used before, as it may: ask on another."""
 
 
 class Line:
@@ -43,6 +51,7 @@ class Line:
         self._http.auto_open = 0
         self._http.sock = sock
         self._is_new = True
+        self._quiet_s = sock.gettimeout() or QUIET_S  # of what is asked in the end
 
     @property
     def is_open(self) -> bool:
@@ -55,19 +64,34 @@ class Line:
         """Ask for a range and give what comes to the request's sink; blocks.
 
         Raises:
+            StaleError: the connection was closed before this request.
             RefusedError: S3 answered with an error.
             StoreError: the connection failed, or what came is not the range.
         """
-        with _failures(doing):
-            if self._is_new:
-                self._shake_hands()
-            target = url.geturl() if self._is_proxied else f"{url.path}?{url.query}"
-            said = {"Host": url.netloc, **headers, **self._headers}
+        target = url.geturl() if self._is_proxied else f"{url.path}?{url.query}"
+        with _failures(doing, self._quiet_s):
+            reply = self._asked(target, {"Host": host_of(url), **headers, **self._headers})
+        with reply:  # else an error that is kept would keep the socket open
+            return self._taken(reply, request, doing)
+
+    def _asked(self, target: str, said: Mapping[str, str]) -> http.client.HTTPResponse:
+        import ssl  # noqa: PLC0415  # the SDK has imported it already
+
+        if was_new := self._is_new:
+            self._shake_hands()
+        try:
             self._http.request("GET", target, headers=said)
-            reply = self._http.getresponse()
-            if reply.status != _PARTIAL:
+            return self._http.getresponse()
+        except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
+            if was_new:
+                raise
+            raise StaleError from error
+
+    def _taken(self, reply: http.client.HTTPResponse, request: ask.Get, doing: str) -> ask.Fetched:
+        if reply.status != _PARTIAL:
+            with _failures(doing, self._quiet_s):
                 text = reply.read(_REFUSAL_BYTES).decode(errors="replace")
-                raise RefusedError(parse_answer(reply.status, text))
+            raise RefusedError(parse_answer(reply.status, text))
         start, size_bytes = _range_of(reply.headers.get("Content-Range", ""), doing)
         if start != request.start:
             raise StoreUnavailableError(f"cannot {doing}: another range came than was asked for")
@@ -100,7 +124,7 @@ class Line:
         piece = memoryview(bytearray(request.held_bytes))
         came = 0
         while came < request.length:
-            with _failures(doing):
+            with _failures(doing, self._quiet_s):
                 count = reply.readinto(piece)
             if not count:
                 break
@@ -111,18 +135,24 @@ class Line:
         return came
 
 
-async def connected(url: SplitResult, wire: Wire, doing: str) -> Line:
-    """A line to the server of `url`, by the proxy if there is one.
+def host_of(url: SplitResult) -> str:
+    """What is said to be asked, which is signed: no name or password, and no port that is usual."""
+    name = f"[{url.hostname}]" if ":" in (url.hostname or "") else str(url.hostname)
+    usual = url.port in (None, _PORTS.get(url.scheme))
+    return name if usual else f"{name}:{url.port}"
+
+
+async def connected(url: SplitResult, wire: Wire, doing: str, *, quiet_s: float = QUIET_S) -> Line:
+    """A line to the server of `url`, by the proxy if there is one; each may be silent for `quiet_s`.
 
     Raises:
         StoreUnreachableError: nothing answers there.
-        StoreSettingError, StoreUnavailableError: the proxy refuses, or is none.
+        StoreSettingError, StoreUnavailableError: the proxy refuses, is in trouble, or is none.
     """
     proxy = urlsplit(wire.proxy) if wire.proxy else None
     if proxy and proxy.scheme not in ("", "http"):
-        raise StoreSettingError(
-            f"cannot {doing}: a proxy is spoken to by http://, not {wire.proxy}"
-        )
+        named = f"{proxy.scheme}://{host_of(proxy)}"  # its password is nobody's business
+        raise StoreSettingError(f"cannot {doing}: a proxy is spoken to by http://, not {named}")
     near = proxy or url
     try:
         sock = await _open_socket(str(near.hostname), near.port or _PORTS[near.scheme or "http"])
@@ -132,11 +162,13 @@ async def connected(url: SplitResult, wire: Wire, doing: str) -> Line:
     headers = _proxy_headers(proxy) if proxy else {}
     try:
         if url.scheme != "https":
-            sock.setblocking(True)
+            sock.settimeout(quiet_s)
             return Line(sock, headers=headers, is_proxied=proxy is not None)
         if proxy:
-            await _tunnel(sock, f"{url.hostname}:{url.port or 443}", headers, doing)
-        sock.setblocking(True)
+            far = host_of(url._replace(scheme=""))
+            far = far if url.port else f"{far}:443"
+            await _tunnel(sock, {"Host": far, **headers}, doing, quiet_s)
+        sock.settimeout(quiet_s)
         secured = wire.trusted.wrap_socket(
             sock, server_hostname=url.hostname, do_handshake_on_connect=False
         )
@@ -152,7 +184,11 @@ async def _open_socket(host: str, port: int) -> socket.socket:
     for family, kind, protocol, _, address in await loop.getaddrinfo(
         host, port, type=socket.SOCK_STREAM
     ):
-        sock = socket.socket(family, kind, protocol)
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as error:  # a machine may lack IPv6
+            failure = error
+            continue
         try:
             sock.setblocking(False)
             async with asyncio.timeout(CONNECT_S):
@@ -167,27 +203,36 @@ async def _open_socket(host: str, port: int) -> socket.socket:
     raise failure
 
 
-async def _tunnel(
-    sock: socket.socket, authority: str, headers: Mapping[str, str], doing: str
-) -> None:
-    """Have a proxy connect `sock` to a server (RFC 9110, 9.3.6)."""
-    loop = asyncio.get_running_loop()
-    said = {"Host": authority, **headers}
-    lines = [f"CONNECT {authority} HTTP/1.1", *(f"{k}: {v}" for k, v in said.items()), "", ""]
-    answer = b""
+async def _tunnel(sock: socket.socket, said: Mapping[str, str], doing: str, quiet_s: float) -> None:
+    """Have a proxy connect `sock` to the Host that is `said` (RFC 9110, 9.3.6)."""
     try:
-        await loop.sock_sendall(sock, "\r\n".join(lines).encode())
-        while b"\r\n\r\n" not in answer and len(answer) < _REFUSAL_BYTES:
-            # By the byte: what follows the head is the server's.
-            piece = await loop.sock_recv(sock, 1)
-            if not piece:
-                break
-            answer += piece
+        async with asyncio.timeout(quiet_s):
+            answer = await _answer_to_connect(sock, said)
     except OSError as error:
-        raise StoreUnavailableError(f"cannot {doing}: the proxy: {error}") from error
+        problem = str(error) or f"no answer in {quiet_s:g} s"
+        raise StoreUnavailableError(f"cannot {doing}: the proxy: {problem}") from error
     head = answer.decode(errors="replace").partition("\r\n")[0]
-    if head.split()[1:2] != ["200"]:
-        raise StoreSettingError(f"cannot {doing}: the proxy answered {head!r} to CONNECT")
+    status = (head.split()[1:2] or [""])[0]
+    if status.startswith("2"):
+        return
+    problem = f"cannot {doing}: the proxy answered {head!r} to CONNECT"
+    if not status or status.startswith("5"):  # it may be better soon
+        raise StoreUnavailableError(problem)
+    raise StoreSettingError(problem)
+
+
+async def _answer_to_connect(sock: socket.socket, said: Mapping[str, str]) -> bytes:
+    loop = asyncio.get_running_loop()
+    lines = [f"CONNECT {said['Host']} HTTP/1.1", *(f"{k}: {v}" for k, v in said.items()), "", ""]
+    await loop.sock_sendall(sock, "\r\n".join(lines).encode())
+    answer = b""
+    while b"\r\n\r\n" not in answer and len(answer) < _REFUSAL_BYTES:
+        # By the byte: what follows the head is the server's.
+        piece = await loop.sock_recv(sock, 1)
+        if not piece:
+            break
+        answer += piece
+    return answer
 
 
 def _proxy_headers(proxy: SplitResult) -> dict[str, str]:
@@ -207,7 +252,7 @@ def _range_of(text: str, doing: str) -> tuple[int, int]:
 
 
 @contextmanager
-def _failures(doing: str) -> Iterator[None]:
+def _failures(doing: str, quiet_s: float) -> Iterator[None]:
     """Turn what a connection raises into errors of ours."""
     import ssl  # noqa: PLC0415  # the SDK has imported it already
 
@@ -215,6 +260,9 @@ def _failures(doing: str) -> Iterator[None]:
         yield
     except ssl.SSLCertVerificationError as error:
         raise StoreSettingError(f"cannot {doing}: {error}", hint=_CA_HINT) from error
+    except TimeoutError as error:  # fewer at once may each be in time
+        problem = f"nothing came for {quiet_s:g} s"
+        raise StoreThrottledError(f"cannot {doing}: {problem}") from error
     except (OSError, http.client.HTTPException) as error:
         problem = str(error) or type(error).__name__
         raise StoreUnavailableError(f"cannot {doing}: {problem}") from error
