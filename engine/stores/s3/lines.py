@@ -143,7 +143,7 @@ def host_of(url: SplitResult) -> str:
 
 
 async def connected(url: SplitResult, wire: Wire, doing: str, *, quiet_s: float = QUIET_S) -> Line:
-    """A line to the server of `url`, by the proxy if there is one; each may be silent for `quiet_s`.
+    """A line to the server of `url`, by the proxy if there is one. Either may be silent `quiet_s`.
 
     Raises:
         StoreUnreachableError: nothing answers there.

@@ -60,6 +60,15 @@ async def receiving(
         await session.aclose()
 
 
+@asynccontextmanager
+async def against(serve: Serve, *, quiet_s: float = 20.0) -> AsyncIterator[RangeReceiver]:
+    """A receiver from a server of the test's own."""
+    async with serving(serve) as port:
+        url = f"http://127.0.0.1:{port}"
+        async with receiving(url, quiet_s=quiet_s) as receiver:
+            yield receiver
+
+
 async def received(receiver: RangeReceiver, key: str = "key") -> bytes:
     """The range of the blob; fails at the first failure."""
     pieces: dict[int, bytes] = {}
@@ -87,10 +96,9 @@ def answering(answer: bytes, heads: list[str], *, times: int = 1) -> Serve:
 
 async def test_connections_that_the_server_closed_while_idle_are_replaced_at_once() -> None:
     heads: list[str] = []
-    async with serving(answering(WHOLE, heads)) as port:
-        async with receiving(f"http://127.0.0.1:{port}") as receiver:
-            for _ in range(2):  # the second two find two connections that are closed
-                assert await asyncio.gather(received(receiver), received(receiver)) == [WANTED] * 2
+    async with against(answering(WHOLE, heads)) as receiver:
+        for _ in range(2):  # the second two find two connections that are closed
+            assert await asyncio.gather(received(receiver), received(receiver)) == [WANTED] * 2
     assert len(heads) == 4
 
 
@@ -111,10 +119,9 @@ async def test_a_connection_that_stays_open_is_used_again() -> None:
 
 async def test_a_new_connection_that_is_closed_without_a_word_is_a_failure() -> None:
     heads: list[str] = []
-    async with serving(answering(b"", heads)) as port:
-        async with receiving(f"http://127.0.0.1:{port}") as receiver:
-            with pytest.raises(StoreUnavailableError, match="closed connection"):
-                await received(receiver)
+    async with against(answering(b"", heads)) as receiver:
+        with pytest.raises(StoreUnavailableError, match="closed connection"):
+            await received(receiver)
     assert len(heads) == 1
 
 
@@ -124,10 +131,9 @@ async def test_r06_a_server_that_falls_silent_in_a_range_is_given_up_soon(said: 
         writer.write(said)
         await reader.read()
 
-    async with serving(serve) as port:
-        async with receiving(f"http://127.0.0.1:{port}", quiet_s=0.2) as receiver:
-            with pytest.raises(StoreThrottledError, match=r"nothing came for 0\.2 s"):
-                await received(receiver)
+    async with against(serve, quiet_s=0.2) as receiver:
+        with pytest.raises(StoreThrottledError, match=r"nothing came for 0\.2 s"):
+            await received(receiver)
 
 
 async def test_r06_a_proxy_that_falls_silent_is_given_up_soon() -> None:
@@ -178,10 +184,9 @@ def _long(size: int, body: bytes, head: str = PARTIAL) -> bytes:
 async def test_what_is_no_such_range_is_an_error_of_its_kind(
     answer: bytes, kind: type[StoreError]
 ) -> None:
-    async with serving(answering(answer, [])) as port:
-        async with receiving(f"http://127.0.0.1:{port}") as receiver:
-            with pytest.raises(StoreError) as caught:
-                await received(receiver)
+    async with against(answering(answer, [])) as receiver:
+        with pytest.raises(StoreError) as caught:
+            await received(receiver)
     assert type(caught.value) is kind
 
 
@@ -196,13 +201,9 @@ async def test_what_is_no_such_range_is_an_error_of_its_kind(
     ids=["chunks", "too long", "until the end", "of old"],
 )
 async def test_a_range_is_taken_however_its_length_is_told(answer: bytes) -> None:
-    async with serving(answering(answer, [])) as port:
-        async with receiving(f"http://127.0.0.1:{port}") as receiver:
-            try:
-                assert await received(receiver) == WANTED
-                assert await received(receiver) == WANTED
-            except StoreUnavailableError as error:
-                assert "more came" in error.message
+    async with against(answering(answer, [])) as receiver:
+        assert await received(receiver) == WANTED
+        assert await received(receiver) == WANTED
 
 
 async def test_a_failure_that_is_kept_keeps_no_connection_open() -> None:
@@ -262,10 +263,9 @@ async def test_an_address_of_a_family_that_the_machine_lacks_is_passed_over(
         return [(9999, *found[0][1:]), *found]
 
     heads: list[str] = []
-    async with serving(answering(WHOLE, heads)) as port:
-        async with receiving(f"http://127.0.0.1:{port}") as receiver:
-            monkeypatch.setattr(loop, "getaddrinfo", both)
-            assert await received(receiver) == WANTED
+    async with against(answering(WHOLE, heads)) as receiver:
+        monkeypatch.setattr(loop, "getaddrinfo", both)
+        assert await received(receiver) == WANTED
 
 
 @pytest.mark.parametrize(
@@ -316,17 +316,15 @@ async def test_a_host_that_no_proxy_names_is_asked_itself(monkeypatch: pytest.Mo
     heads: list[str] = []
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    async with serving(answering(WHOLE, heads)) as port:
-        async with receiving(f"http://127.0.0.1:{port}") as receiver:
-            assert await received(receiver) == WANTED
+    async with against(answering(WHOLE, heads)) as receiver:
+        assert await received(receiver) == WANTED
 
 
 async def test_the_token_of_a_session_is_in_what_is_signed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SESSION_TOKEN", "to+ken/=")
     heads: list[str] = []
-    async with serving(answering(WHOLE, heads)) as port:
-        async with receiving(f"http://127.0.0.1:{port}") as receiver:
-            assert await received(receiver) == WANTED
+    async with against(answering(WHOLE, heads)) as receiver:
+        assert await received(receiver) == WANTED
     assert "X-Amz-Security-Token=to%2Bken%2F%3D" in heads[0]
 
 
@@ -340,9 +338,8 @@ async def test_the_token_of_a_session_is_in_what_is_signed(monkeypatch: pytest.M
 )
 async def test_a_key_of_odd_characters_is_the_path_that_was_signed(key: str, path: str) -> None:
     heads: list[str] = []
-    async with serving(answering(WHOLE, heads)) as port:
-        async with receiving(f"http://127.0.0.1:{port}") as receiver:
-            assert await received(receiver, key) == WANTED
+    async with against(answering(WHOLE, heads)) as receiver:
+        assert await received(receiver, key) == WANTED
     assert heads[0].startswith(f"GET /bucket/{path}?")
 
 
@@ -358,18 +355,17 @@ async def test_who_is_cancelled_twice_still_waits_for_the_thread_that_writes() -
         began.set()
         may_end.wait(10)
 
-    async with serving(answering(WHOLE, [])) as port:
-        async with receiving(f"http://127.0.0.1:{port}") as receiver:
-            get = ask.Get(key="key", start=START, length=LENGTH, sink=sink)
-            reading = asyncio.ensure_future(receiver.send(get))
-            await asyncio.to_thread(began.wait, 10)
-            for _ in range(3):
-                reading.cancel()
-                await _turns()
-            assert not reading.done()
-            may_end.set()
-            with pytest.raises(asyncio.CancelledError):
-                await reading
+    async with against(answering(WHOLE, [])) as receiver:
+        get = ask.Get(key="key", start=START, length=LENGTH, sink=sink)
+        reading = asyncio.ensure_future(receiver.send(get))
+        await asyncio.to_thread(began.wait, 10)
+        for _ in range(3):
+            reading.cancel()
+            await _turns()
+        assert not reading.done()
+        may_end.set()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
 
 
 async def test_closing_ends_what_still_waits_for_bytes_and_no_more_is_asked() -> None:
@@ -421,9 +417,8 @@ async def test_what_a_sink_raises_is_raised_as_it_is() -> None:
     def full(start: int, body: Buffer) -> None:
         raise OSError(28, "No space left on device")
 
-    async with serving(answering(WHOLE, [])) as port:
-        async with receiving(f"http://127.0.0.1:{port}") as receiver:
-            get = ask.Get(key="key", start=START, length=LENGTH, sink=full)
-            with pytest.raises(OSError, match="No space left") as caught:
-                await receiver.send(get)
+    async with against(answering(WHOLE, [])) as receiver:
+        get = ask.Get(key="key", start=START, length=LENGTH, sink=full)
+        with pytest.raises(OSError, match="No space left") as caught:
+            await receiver.send(get)
     assert type(caught.value) is OSError
