@@ -131,6 +131,8 @@ def _supervise(kind: str, folder: Path, options: Sequence[str], *, keep: bool) -
         fcntl.flock(users, fcntl.LOCK_EX)
         (folder / f"{kind}.json").unlink()
     finally:
+        if kind == "seaweedfs" and not keep:
+            server.kill()  # what it would put in order is removed
         _stop(server)
         if not keep:
             shutil.rmtree(data, ignore_errors=True)

@@ -19,6 +19,8 @@ from typing import Any
 
 GRACE_S = 2.0
 """How long what is ending already may take: FAULTS.md lets orphans live this long."""
+SERVER_GRACE_S = 20.0
+"""The same for servers under test (engine.testing): none of the engine's processes."""
 
 MARK = "TESTED_BY"  # not AFLOW_...: an unknown setting would be an error
 _SPAWNING = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
@@ -72,7 +74,7 @@ def left_behind(before: Belongings, mark: str | None) -> list[str]:
         mark: the value of MARK in the environment of what the test started; None if it did not
             start anything.
     """
-    deadline = time.monotonic() + GRACE_S
+    since_s = time.monotonic()
     while True:
         orphans = marked(mark) if mark else {}
         extra = Belongings.now().extra(before)
@@ -83,7 +85,8 @@ def left_behind(before: Belongings, mark: str | None) -> list[str]:
         ]
         if not extra:
             return []
-        if time.monotonic() > deadline:
+        has_server = any(" -m engine.testing." in line for line in extra)
+        if time.monotonic() - since_s > (SERVER_GRACE_S if has_server else GRACE_S):
             _kill((orphans.keys() | _children().keys()) - before.processes.keys())
             return extra
         gc.collect()  # a transport or a file in a reference cycle is closed by the collector

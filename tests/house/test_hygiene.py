@@ -165,6 +165,15 @@ def test_an_orphan_of_an_orphan_is_told_and_killed(
     assert left_behind(before, mark) == []
 
 
+def test_a_server_under_test_has_longer_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaks, "GRACE_S", 0.0)
+    before = Belongings.now()
+    ending = "import time; time.sleep(1)"
+    server = subprocess.Popen([sys.executable, "-c", ending, "-m", "engine.testing.servers"])
+    assert left_behind(before, None) == []
+    assert server.wait() == 0
+
+
 def test_settings_from_outside_do_not_reach_a_test() -> None:
     strangers = [n for n in os.environ if n.startswith(("AFLOW_", "AWS_"))]
     assert strangers == []
