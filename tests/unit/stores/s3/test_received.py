@@ -244,9 +244,11 @@ def test_the_host_that_is_said_is_the_one_that_the_sdk_signs(url: str) -> None:
 async def test_an_ipv6_endpoint_is_reached_and_named_in_brackets() -> None:
     heads: list[str] = []
     try:
-        async with serving(answering(WHOLE, heads), "::1") as port:
-            async with receiving(f"http://[::1]:{port}") as receiver:
-                assert await received(receiver) == WANTED
+        async with (
+            serving(answering(WHOLE, heads), "::1") as port,
+            receiving(f"http://[::1]:{port}") as receiver,
+        ):
+            assert await received(receiver) == WANTED
     except OSError as error:
         pytest.skip(f"no IPv6 here: {error}")
     assert f"\r\nHost: [::1]:{port}\r\n" in heads[0]
