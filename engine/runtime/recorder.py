@@ -45,7 +45,7 @@ class Recorder:
     ) -> None:
         self._store = store
         self._record = record
-        self._run_changed = True
+        self._run_changed = False  # a run whose journal has no beginning is not listed
         self._write_log = write_log
         self._ordinals: dict[TaskKey, int] = {}
         self._next_ordinal = 0

@@ -11,7 +11,7 @@ from engine.scheduler.journal import RunDoneRecord
 from engine.scheduler.progress import TaskOutput
 from engine.stores.metadata.base import RunRecord, TaskRecord
 from engine.stores.metadata.memory import MemoryMetadata
-from engine.testing.fakes import GraphScript, Play
+from engine.testing.fakes import GraphScript, MemoryJournal, Play
 from tests.unit.scheduler.flows import LINE
 from tests.unit.scheduler.rig import Rig
 
@@ -107,6 +107,23 @@ def test_what_could_not_be_recorded_at_first_is_recorded_at_the_end() -> None:
     (task,) = rig.play(scenario)
     assert (task.step, task.status) == ("start", "failed")
     assert metadata.refusals == 1
+
+
+def test_a_run_whose_first_frame_is_refused_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    metadata = MemoryMetadata()
+    rig, recorder = recorded(metadata, lambda lines: None)
+
+    def refuse(self: MemoryJournal, payload: bytes) -> int:
+        raise StoreUnavailableError("no memory is left for the journal")
+
+    monkeypatch.setattr(MemoryJournal, "append", refuse)
+
+    async def scenario() -> RunRecord | None:
+        with pytest.raises(StoreUnavailableError, match="no memory is left"):
+            await run_recorded(rig.driver, recorder)
+        return await metadata.run("Flow", "r1")
+
+    assert rig.play(scenario) is None
 
 
 def test_a_cancel_while_the_end_is_being_recorded_does_not_lose_it() -> None:
