@@ -75,16 +75,21 @@ async def _each(keys: Iterable[str], work: Callable[[str], Awaitable[object]]) -
 class Ours:
     def __init__(self, client: str) -> None:
         from engine.config import load
+        from engine.stores.remote.uploads import SMALL_BYTES
         from engine.stores.s3.store import open_s3
 
         self._store = open_s3(f"s3://{BUCKET}", load({"s3_client": client}))
+        self._small_bytes = SMALL_BYTES
 
     async def up(self, move: Move) -> None:
         if move.is_file:
             with move.source.open("rb") as source:
                 await self._store.put_file(move.keys[0], source.fileno(), if_absent=True)
-        else:
-            await _each(move.keys, lambda key: self._store.put(key, (move.body,), if_absent=True))
+        else:  # as engine.stores.remote.uploads does
+            is_asking = move.size > self._small_bytes
+            await _each(
+                move.keys, lambda key: self._store.put(key, (move.body,), if_absent=is_asking)
+            )
 
     async def down(self, move: Move) -> None:
         async def get(key: str) -> None:
@@ -98,7 +103,8 @@ class Ours:
 
 
 class Obstore:
-    """With `is_asking` a small put asks for what ours does: a free key, a checksum, a writer."""
+    """With `is_asking` a small put asks for what our conditional ones do: a free key, a checksum,
+    a writer."""
 
     def __init__(self, *, is_asking: bool = False) -> None:
         from obstore.store import S3Store

@@ -153,11 +153,13 @@ than it should, ends the benchmark.
 - "Peak MiB" is the largest sum of the resident memory of the process and all its descendants,
   looked at every 30 ms from its start on, so imports are in it. Pages that forked processes
   share count for each of them. Of s5cmd it is s5cmd alone.
-- Ours asks with each put that the key be free, has S3 check a CRC64NVME of the bytes, and marks
-  the blob with its writer; the others' puts do none of that. "obstore, asking" is obstore told to
-  do the same: what is between the two rows of obstore is the price, most of it the server's. Blobs
-  are hashed (BLAKE3) one layer up, by who names or reads them, and that is in no
-  client's figures.
+- Ours moves blobs as a run does. Up to 1 MiB they are put without a condition, for blobs are
+  named by their content; larger ones, and what decides who wins, only if the key is free. With
+  each put S3 checks a CRC64NVME of the bytes, which the others' puts do not have. "obstore,
+  asking" is obstore told to ask for a free key and that checksum, and to mark the blob with its
+  writer, as our conditional puts do: what is between the two rows of obstore is the price of
+  that, most of it the server's. Blobs are hashed (BLAKE3) one layer up, by who names or reads
+  them, and that is in no client's figures.
 
 Targets: no slower than the fastest other by more than a tenth, and on blobs of 4 KiB at least 5
 times as fast as Metaflow.

@@ -1,7 +1,9 @@
 """Makes blobs of the cache durable in the object store: each once, and none is asked for first.
 
-What a run knows to be there it learns from what it puts and from the runs that it goes on from; for
-anything else the conditional put is the question and the answer in one request.
+What a run knows to be there it learns from what it puts and from the runs that it goes on from. A
+small blob of which that is not known is put, whether it is there or not: its name says what its
+bytes are, so it is as it was, or mended, and a server need not look first. For a larger one the
+conditional put is the question and the answer in one request.
 """
 
 import asyncio
@@ -20,13 +22,17 @@ from engine.stores.threads import in_thread
 ASK_FIRST_BYTES = 8 << 20
 """From here on sending what is there already costs more than a request that asks."""
 
+SMALL_BYTES = 1 << 20
+"""Up to here a blob is put without a condition. Readers bring it by one request, so none of them
+sees it change between two of its ranges."""
+
 _OPEN_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Wanted(Struct, frozen=True):
     """What is known of a blob that is to be durable.
 
-    `identity` is of the file that was hashed, which need then not be hashed again.
+    `identity` is of the file that was hashed, which need then not be hashed again if it is large.
     """
 
     identity: FileIdentity | None = None
@@ -95,13 +101,16 @@ class Uploads:
             is_asked = wanted.is_likely_there or size is None or size >= ASK_FIRST_BYTES
             if is_asked and await self._blobs.stat(key) is not None:
                 return
-            await in_thread(self._directory.check, digest, wanted.identity)
+            is_small = size is not None and size <= SMALL_BYTES
+            # What may replace a sound blob is hashed now, whatever was known of its file.
+            identity = None if is_small else wanted.identity
+            await in_thread(self._directory.check, digest, identity)
             fd = await in_thread(os.open, self._directory.path(digest), _OPEN_READ)
         except (BlobNotFoundError, FileNotFoundError) as error:
             if await self._blobs.stat(key) is None:
                 raise BlobNotFoundError(digest) from error
             return
         try:
-            await self._blobs.put_file(key, fd, if_absent=True)
+            await self._blobs.put_file(key, fd, if_absent=not is_small)
         finally:
             os.close(fd)

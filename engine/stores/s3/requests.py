@@ -47,7 +47,7 @@ class Request(Struct, Generic[R], frozen=True, kw_only=True):
 
 
 class Found(Struct, frozen=True):
-    """What Head tells. `writer` is the token of the Put or BeginUpload that made the blob."""
+    """What Head tells. `writer` is the token of the write that made the blob, if it left one."""
 
     info: BlobInfo
     writer: str = ""
@@ -108,7 +108,10 @@ class Get(Request[Fetched], frozen=True, kw_only=True):
 
 
 class Put(Request[bool], frozen=True, kw_only=True):
-    """Write a whole blob; False if `if_absent` and the key is taken."""
+    """Write a whole blob; False if `if_absent` and the key is taken.
+
+    `writer` is written beside it if `if_absent`; nobody asks who wrote what needed no free key.
+    """
 
     body: Buffer
     writer: str

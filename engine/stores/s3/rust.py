@@ -120,7 +120,7 @@ class RustSender:
                 await self._store.put_async(
                     self._place.name(request.key),
                     request.body,
-                    attributes={WRITER: request.writer},
+                    attributes={WRITER: request.writer} if request.if_absent else None,
                     mode="create" if request.if_absent else "overwrite",
                     use_multipart=False,
                 )

@@ -96,6 +96,8 @@ class SdkSender:
 
     def _beside(self, request: ask.Put | ask.BeginUpload) -> _Options:
         """What is written beside the bytes."""
+        if isinstance(request, ask.Put) and not request.if_absent:
+            return self._encryption
         return {**self._encryption, "Metadata": {WRITER: request.writer}}
 
     async def _get(self, request: ask.Get) -> ask.Fetched:
