@@ -22,13 +22,15 @@ from engine.testing.servers import ServerAddress
 CLIENTS = pytest.mark.parametrize("client", ["obstore", "aioboto3"])
 
 
-async def heads_of(config: Config, server: ServerAddress, size: int = 1) -> list[str]:
+async def heads_of(
+    config: Config, server: ServerAddress, size: int = 1, *, if_absent: bool = True
+) -> list[str]:
     """The heads of the requests of a put and a get; all are refused."""
     faults = Faults(1.0, ("403:AccessDenied",))
     async with fault_proxy(server.endpoint_url, faults) as url:
         store = open_s3("s3://bucket-of-others/p", config.replace(s3_endpoint_url=url))
         with pytest.raises(StoreDeniedError):
-            await store.put("k", (bytes(size),), if_absent=True)
+            await store.put("k", (bytes(size),), if_absent=if_absent)
         with pytest.raises(StoreDeniedError):
             await store.get("k")
         await store.aclose()
@@ -57,6 +59,16 @@ async def test_a_plain_put_is_conditional_signed_and_has_a_checksum(
         assert "x-amz-checksum-crc64nvme: " in put
     assert f"x-amz-content-sha256: {sha256.hexdigest()}" in put
     assert "range: bytes=0-" in get
+
+
+@CLIENTS
+async def test_a_put_without_a_condition_says_nothing_of_its_writer(
+    client: str, seaweedfs: ServerAddress
+) -> None:
+    put, _ = await heads_of(Config(s3_client=client), seaweedfs, if_absent=False)
+    assert "if-none-match" not in put
+    assert "x-amz-meta" not in put
+    assert "x-amz-checksum" in put
 
 
 @CLIENTS

@@ -102,9 +102,10 @@ class Uploads:
             if is_asked and await self._blobs.stat(key) is not None:
                 return
             is_small = size is not None and size <= SMALL_BYTES
-            # What may replace a sound blob is hashed now, whatever was known of its file.
-            identity = None if is_small else wanted.identity
-            await in_thread(self._directory.check, digest, identity)
+            if is_small:  # it may replace a sound one, so what was known of its file is not enough
+                await in_thread(self._directory.verify, digest)
+            else:
+                await in_thread(self._directory.check, digest, wanted.identity)
             fd = await in_thread(os.open, self._directory.path(digest), _OPEN_READ)
         except (BlobNotFoundError, FileNotFoundError) as error:
             if await self._blobs.stat(key) is None:
