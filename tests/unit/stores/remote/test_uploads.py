@@ -60,13 +60,18 @@ async def test_a_damaged_small_blob_is_mended_by_who_has_it(tmp_path: Path) -> N
     assert await store.get(blob_key(digest)) == SMALL
 
 
+def rot(path: str) -> None:
+    """Change a file's first byte, and none of its times that can be set."""
+    times = os.stat(path)
+    with open(path, "r+b") as file:
+        file.write(b"1")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
 async def test_a_file_that_rotted_replaces_no_sound_blob(tmp_path: Path) -> None:
     directory, digest = cached(tmp_path, SMALL)
     directory.check(digest)  # what this process remembers of the file must not count
-    path = Path(directory.path(digest))
-    times = path.stat()
-    path.write_bytes(b"1" + SMALL[1:])
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    rot(directory.path(digest))
     store = WatchedStore()
     await store.put(blob_key(digest), (SMALL,))
     with pytest.raises(BlobCorruptError):
