@@ -4,7 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from engine.errors import StoreError
-from engine.scheduler.journal import CancelRequestedRecord, ExecutorLostRecord, RunDoneRecord
+from engine.scheduler.journal import (
+    CancelRequestedRecord,
+    ExecutorLostRecord,
+    RunBeganRecord,
+    RunDoneRecord,
+)
 from engine.scheduler.machine import Scheduler
 from engine.scheduler.progress import RunDone, RunEvent, TaskOutput
 from tests.sim.faults import Epoch
@@ -180,6 +185,9 @@ async def judge_metadata(lived: Lived, metadata: FaultyMetadata, run_id: str) ->
     if metadata.is_down:
         return
     run = await metadata.run("Flow", run_id)
+    if not any(isinstance(record, RunBeganRecord) for record in records_of(lived.journal)):
+        demand(run is None, "a run that never began is listed")
+        return
     # What the journal does not have is not said to have ended; readers see that nobody drives it.
     expected = lived.end.status if lived.end.is_journaled else "running"
     demand(run is not None and run.status == expected, "the end was not recorded")
