@@ -96,9 +96,9 @@ class SdkSender:
 
     def _beside(self, request: ask.Put | ask.BeginUpload) -> _Options:
         """What is written beside the bytes."""
-        if isinstance(request, ask.Put) and not request.if_absent:
-            return self._encryption
-        return {**self._encryption, "Metadata": {WRITER: request.writer}}
+        is_anyones = isinstance(request, ask.Put) and not request.if_absent
+        metadata = {} if is_anyones else {WRITER: request.writer}
+        return {**self._encryption, "Metadata": metadata}
 
     async def _get(self, request: ask.Get) -> ask.Fetched:
         doing = self._doing("read", request)
