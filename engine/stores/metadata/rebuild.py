@@ -5,6 +5,7 @@ belongs to the scheduler, which stands above the stores.
 """
 
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
@@ -45,11 +46,13 @@ def records_of(facts: Iterable[Fact | None], *, is_alive: bool = False) -> Rebui
             end was interrupted.
 
     Returns:
-        The run and the latest attempt of each of its tasks; None if the run never began.
+        The run and the latest attempt of each of its tasks, in the order of their launches, as a
+        driver lists them; None if the run never began.
     """
     run: RunRecord | None = None
     end: RunEnd | None = None
     tasks: dict[tuple[str, str], TaskRecord] = {}
+    launched: dict[tuple[str, str], int] = {}
     for fact in facts:
         if isinstance(fact, RunRecord):
             run = fact
@@ -57,18 +60,27 @@ def records_of(facts: Iterable[Fact | None], *, is_alive: bool = False) -> Rebui
             end = fact
         elif fact:
             key = fact.step, fact.task_id
-            known = tasks.get(key)
-            tasks[key] = replace(fact, ordinal=known.ordinal if known else len(tasks))
+            tasks[key] = fact
+            launched.setdefault(key, fact.started_us or fact.ended_us or 0)
     if run is None:
         return None
     flow, run_id = run.flow, run.run_id
-    of_run = tuple(replace(task, flow=flow, run_id=run_id) for task in tasks.values())
+    in_order = sorted(tasks, key=lambda key: (launched[key], _indices(key[1])))
+    of_run = tuple(
+        replace(tasks[key], flow=flow, run_id=run_id, ordinal=ordinal)
+        for ordinal, key in enumerate(in_order)
+    )
     if end:
         run = replace(run, status=end.status, ended_us=end.at_us, reason=end.reason)
     elif not is_alive:
         last_us = max((task.ended_us or 0 for task in of_run), default=0)
         run = replace(run, status="interrupted", ended_us=max(last_us, run.created_us))
     return Rebuilt(run, of_run)
+
+
+def _indices(task_id: str) -> list[int]:
+    """Of the items of a foreach: those that were launched at one moment were so in this order."""
+    return [int(digits) for digits in re.findall(r"\d+", task_id)]
 
 
 def known_runs(layout: Layout, decode: Decoder) -> Iterator[Rebuilt]:

@@ -288,10 +288,26 @@ def test_a_journal_tells_the_run_and_the_latest_attempts() -> None:
     assert found.run == RunRecord("F", "R", "succeeded", 5, 50, tags=("t",))
     assert [(t.flow, t.run_id, t.ordinal, t.step, t.task_id, t.attempt) for t in found.tasks] == [
         ("F", "R", 0, "start", "0", 0),
-        ("F", "R", 1, "work", "1", 1),
-        ("F", "R", 2, "work", "0", 0),
+        ("F", "R", 1, "work", "0", 0),
+        ("F", "R", 2, "work", "1", 1),
     ]
-    assert [task.result for task in found.tasks] == [1, 5, 3]
+    assert [task.result for task in found.tasks] == [1, 3, 5]
+
+
+def test_tasks_are_in_the_order_of_their_launches_however_they_ended() -> None:
+    def task(task_id: str, started_us: int, ended_us: int, attempt: int = 0) -> TaskRecord:
+        status = "succeeded" if attempt else "failed"
+        return TaskRecord("", "", "work", task_id, 0, attempt, status, started_us, ended_us)
+
+    ended = [task("10", 7, 8), task("2", 7, 9), task("1", 3, 10), task("0", 2, 11)]
+    found = records_of([*told(STORY[0]), *ended, task("0", 20, 21, attempt=1)])
+    assert found is not None
+    assert [(t.task_id, t.ordinal) for t in found.tasks] == [
+        ("0", 0),
+        ("1", 1),
+        ("2", 2),
+        ("10", 3),
+    ]
 
 
 def test_a_run_without_an_end_was_interrupted_unless_it_is_alive() -> None:
