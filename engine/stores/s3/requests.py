@@ -20,9 +20,9 @@ Sink = Callable[[int, Buffer], None]
 
 It may block, and is called in threads, several at once."""
 
-PIECE_BYTES = 1 << 20
+PIECE_BYTES = 256 << 10
 """What a sink gets at once: written while it is in the processor's cache, from memory that is used
-again (docs/decisions/0008)."""
+again, and where a new file's pages come in small folios (docs/decisions/0008)."""
 
 
 class Request(Struct, Generic[R], frozen=True, kw_only=True):
