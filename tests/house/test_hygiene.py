@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 
 from tests.house import leaks
-from tests.house.leaks import MARK, Belongings, left_behind, watched_tasks
+from tests.house.leaks import MARK, Belongings, left_behind, marked, watched_tasks
 from tests.house.loop_guard import BlockedLoopError, loop_guard
 
 pytestmark = pytest.mark.unguarded
@@ -161,6 +161,8 @@ def test_an_orphan_of_an_orphan_is_told_and_killed(
         ["sh", "-c", f"setsid sleep 60 >/dev/null 2>&1 & echo $! >{told_pid}"], check=True
     )
     pid = int(told_pid.read_text())
+    while marked(mark).get(pid) != "sleep 60":  # it is the shell's fork at first
+        time.sleep(0.01)
     assert left_behind(before, mark) == [f"process {pid}: sleep 60"]
     assert left_behind(before, mark) == []
 
