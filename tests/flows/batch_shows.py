@@ -14,8 +14,10 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import boto3
@@ -167,13 +169,7 @@ class Shows:
         return _run_id(self._done(*words, "--max-workers", "64", datastore=self.s3_url))
 
     def _digests(self, datastore: str) -> Digests:
-        """Of the latest run, by step, of each of its tasks, by artifact."""
-        found: Digests = {}
-        for step in self.subject.steps:
-            said = self._done("dump", f"@latest/{step}", "--json", datastore=datastore)
-            tasks = json.loads(said.out)["tasks"]
-            found[step] = [{n: a["sha"] for n, a in task["artifacts"].items()} for task in tasks]
-        return found
+        return digests(partial(self._done, datastore=datastore), self.subject)
 
     def _same(self, local: Digests) -> None:
         remote = self._digests(self.s3_url)
@@ -202,6 +198,35 @@ class Shows:
         return found
 
 
+def digests(done: Callable[..., Said], subject: Subject) -> Digests:
+    """Of the latest run, by step, of each of its tasks, by artifact; `done` runs a command."""
+    found: Digests = {}
+    for step in subject.steps:
+        tasks = json.loads(done("dump", f"@latest/{step}", "--json").out)["tasks"]
+        found[step] = [{n: a["sha"] for n, a in task["artifacts"].items()} for task in tasks]
+    return found
+
+
+@contextmanager
+def dev_stack(folder: Path, servers: Path | None = None) -> Iterator[dict[str, str]]:
+    """Run `aflow dev up`, and yield the variables of `aflow dev env`.
+
+    Args:
+        folder: of the commands.
+        servers: where the servers are, and stay; default: in `folder`, until the block ends.
+    """
+    place = str((servers or folder / "dev").absolute())
+    home = {"XDG_CACHE_HOME": str(folder / "cache"), "PATH": os.environ["PATH"]}
+    up = aflow("dev", "up", "--folder", place, cwd=folder, env=home)
+    assert up.code == 0, up
+    try:
+        said = aflow("dev", "env", "--json", "--folder", place, cwd=folder, env=home)
+        yield {**home, **json.loads(said.out)}
+    finally:
+        if servers is None:
+            aflow("dev", "down", "--folder", place, cwd=folder, env=home)
+
+
 def _run_id(said: Said) -> str:
     """The run that a command began; one that it goes on from is named before it."""
     found = re.findall(r"[A-Za-z]\w*/([0-9A-HJKMNP-TV-Z]{16})\b", said.err + said.out)
@@ -226,22 +251,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, help="of the servers; default: a temporary one")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        servers = str((options.folder or folder / "dev").absolute())
-        home = {"XDG_CACHE_HOME": str(folder / "cache"), "PATH": os.environ["PATH"]}
-        up = aflow("dev", "up", "--folder", servers, cwd=folder, env=home)
-        assert up.code == 0, up
-        try:
-            said = aflow("dev", "env", "--json", "--folder", servers, cwd=folder, env=home)
-            env = {**home, **json.loads(said.out)}
-            queue = env["AFLOW_BATCH_QUEUE"]
-            url = f"s3://aflow-dev/shows-{os.getpid()}"
-            for line in Shows(folder, env, url, queue, DIGITS).all():
-                sys.stdout.write(f"{line}\n")
-        finally:
-            if options.folder is None:
-                aflow("dev", "down", "--folder", servers, cwd=folder, env=home)
+    with tempfile.TemporaryDirectory() as name, dev_stack(Path(name), options.folder) as env:
+        url = f"s3://aflow-dev/shows-{os.getpid()}"
+        for line in Shows(Path(name), env, url, env["AFLOW_BATCH_QUEUE"], DIGITS).all():
+            sys.stdout.write(f"{line}\n")
     return 0
 
 

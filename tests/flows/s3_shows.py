@@ -7,7 +7,6 @@ moto's server. Each run in S3 is then read and resumed from a second machine, wh
 cache: by `logs`, `dump`, the client and its async twin, and `resume`.
 """
 
-import json
 import os
 import re
 import subprocess
@@ -21,7 +20,7 @@ from pathlib import Path
 import boto3
 
 from engine.testing.servers import shared_server
-from tests.flows.batch_shows import DIGITS, Digests, Subject
+from tests.flows.batch_shows import DIGITS, Subject, dev_stack, digests
 from tests.flows.harness import ROOT, Said, aflow
 
 LIMIT_S = 300.0
@@ -78,14 +77,6 @@ class Machine:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
-    def digests(self, subject: Subject) -> Digests:
-        """Of the latest run, by step, of each of its tasks, by artifact."""
-        found: Digests = {}
-        for step in subject.steps:
-            tasks = json.loads(self.done("dump", f"@latest/{step}", "--json").out)["tasks"]
-            found[step] = [{n: a["sha"] for n, a in task["artifacts"].items()} for task in tasks]
-        return found
-
     @property
     def _env(self) -> dict[str, str]:
         place = str(self.folder / ".caches" / self.cache)
@@ -104,18 +95,18 @@ def shows(folder: Path, env: Mapping[str, str], s3_url: str, subject: Subject) -
     (folder / subject.name).write_text(subject.text)
     local = Machine(folder, {}, "local", str(folder / "local"))
     local.done("run", subject.name, "--max-workers", "64")
-    wanted = local.digests(subject)
+    wanted = digests(local.done, subject)
     tasks = sum(map(len, wanted.values()))
     artifacts = sum(len(task) for each in wanted.values() for task in each)
     equal = f"{tasks} tasks, {artifacts} artifacts equal to the local run's"
 
     here = Machine(folder, env, "here", s3_url)
     said = here.done("run", subject.name, "--max-workers", "64")
-    assert here.digests(subject) == wanted
+    assert digests(here.done, subject) == wanted
     told = [f"run: {said.err.strip().splitlines()[-2]}; {equal}"]
 
     there = Machine(folder, env, "there", s3_url)
-    assert there.digests(subject) == wanted
+    assert digests(there.done, subject) == wanted
     log = there.done("logs", "@latest/end").out
     assert log.strip(), "the log of the last step is empty"
     told.append(f"elsewhere, dump: {equal}; logs: {log.strip().splitlines()[-1]}")
@@ -123,9 +114,9 @@ def shows(folder: Path, env: Mapping[str, str], s3_url: str, subject: Subject) -
     assert read.endswith(f" succeeded {tasks}"), read
     told.append(f"elsewhere, by the client and its async twin: {read}")
     said = there.done("resume", subject.name, "--step", subject.steps[-2])
-    assert there.digests(subject) == wanted
+    assert digests(there.done, subject) == wanted
     told.append(f"elsewhere, resume: {said.err.strip().splitlines()[-2]}; {equal}")
-    assert here.digests(subject) == wanted
+    assert digests(here.done, subject) == wanted
     return told
 
 
@@ -136,15 +127,9 @@ def _flow_of(subject: Subject) -> str:
 
 
 @contextmanager
-def _dev_stack(folder: Path) -> Iterator[tuple[Mapping[str, str], str]]:
-    servers, home = str(folder / "dev"), {"XDG_CACHE_HOME": str(folder / "cache")}
-    up = aflow("dev", "up", "--folder", servers, cwd=folder, env=home)
-    assert up.code == 0, up
-    try:
-        said = aflow("dev", "env", "--json", "--folder", servers, cwd=folder, env=home)
-        yield json.loads(said.out), f"s3://aflow-dev/shows-{os.getpid()}"
-    finally:
-        aflow("dev", "down", "--folder", servers, cwd=folder, env=home)
+def _dev(folder: Path) -> Iterator[tuple[Mapping[str, str], str]]:
+    with dev_stack(folder) as env:
+        yield env, f"s3://aflow-dev/shows-{os.getpid()}"
 
 
 @contextmanager
@@ -164,7 +149,7 @@ def _moto(folder: Path) -> Iterator[tuple[Mapping[str, str], str]]:
 
 
 def main() -> int:
-    for name, server in (("SeaweedFS, by `aflow dev up`", _dev_stack), ("moto's server", _moto)):
+    for name, server in (("SeaweedFS, by `aflow dev up`", _dev), ("moto's server", _moto)):
         with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as (env, url):
             sys.stdout.write(f"{name}\n")
             for line in shows(Path(folder), env, url, DIGITS):
