@@ -156,7 +156,12 @@ def test_a_member_over_its_time_ends_the_gang(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = bench(tmp_path, monkeypatch, "@timeout(seconds=2)")
-    said = made.aflow("run", "shaped.py", "--fault", "time.sleep(300)")
+    # All have the same time. One that waited for a peer might tell that this one has gone instead.
+    waits = "self.total = all_reduce(self.scale * (place.node_index + 1))"
+    source = made.flow.read_text()
+    assert waits in source
+    made.flow.write_text(source.replace(waits, "time.sleep(300)"))
+    said = made.aflow("run", "shaped.py")
     assert said.code == 1, said
     assert "@timeout" in said.err
     assert traces(tmp_path, "ended") == []
