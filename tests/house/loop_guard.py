@@ -3,12 +3,14 @@
 Two nets. A call that waits (sleep, join, a blocking socket or pipe ...) made by engine code while a
 loop runs in its thread raises where it is made. A callback that holds the loop without such a call
 is told afterwards: by its CPU time, which a busy machine does not lengthen, or by a long wait.
+What the collector of garbage takes is no callback's: it walks what all tests have left in memory.
 uvloop runs its callbacks itself, so only the first net covers it.
 """
 
 import asyncio
 import concurrent.futures
 import fcntl
+import gc
 import os
 import queue
 import socket
@@ -44,10 +46,13 @@ def loop_guard(package: str = "engine") -> Iterator[list[str]]:
         guarded = _guarded(getattr(owner, name), f"{_label(owner)}.{name}", would_block)
         setattr(owner, name, guarded(offences, package))
     handle_run = asyncio.Handle._run
-    asyncio.Handle._run = _timed(handle_run, offences)  # type: ignore[method-assign]  # undone below
+    collector = _CollectorClock()
+    gc.callbacks.append(collector)
+    asyncio.Handle._run = _timed(handle_run, collector, offences)  # type: ignore[method-assign]  # undone below
     try:
         yield offences
     finally:
+        gc.callbacks.remove(collector)
         asyncio.Handle._run = handle_run  # type: ignore[method-assign]  # as above
         for owner, name, original, own in undo:
             if own:
@@ -101,11 +106,26 @@ _SHORT_WAITS = {threading.Thread.start.__code__, subprocess.Popen.__init__.__cod
 _STDLIB_WAITERS = {"subprocess", "threading", "queue", "socket", "concurrent"}
 
 
-def _timed(run: Callable[[asyncio.Handle], None], offences: list[str]) -> Callable[..., None]:
+class _CollectorClock(threading.local):
+    """Counts the CPU seconds that collections of garbage have taken in this thread."""
+
+    cpu_s = 0.0
+    _began_s = 0.0
+
+    def __call__(self, phase: str, _: dict[str, int]) -> None:
+        if phase == "start":
+            self._began_s = time.thread_time()
+        else:
+            self.cpu_s += time.thread_time() - self._began_s
+
+
+def _timed(
+    run: Callable[[asyncio.Handle], None], collector: _CollectorClock, offences: list[str]
+) -> Callable[..., None]:
     def timed(handle: asyncio.Handle) -> None:
-        cpu, wall = time.thread_time(), time.perf_counter()
+        cpu, wall = time.thread_time() - collector.cpu_s, time.perf_counter()
         run(handle)
-        cpu = time.thread_time() - cpu
+        cpu = time.thread_time() - collector.cpu_s - cpu
         waited = time.perf_counter() - wall - cpu
         if cpu > CALLBACK_CPU_S:
             offences.append(f"{handle!r} computed on the event loop for {cpu:.2f} s")

@@ -1,6 +1,7 @@
 """The nets of tests/conftest.py, each shown to catch what it is for."""
 
 import asyncio
+import gc
 import os
 import socket
 import subprocess
@@ -111,11 +112,22 @@ def test_a_callback_that_computes_for_long_is_told_afterwards() -> None:
     assert "computed on the event loop for 0.6" in offences[0]
 
 
+def test_what_the_collector_of_garbage_takes_is_not_the_callbacks() -> None:
+    async def collecting() -> None:
+        end = time.thread_time() + 0.6
+        while time.thread_time() < end:
+            gc.collect()
+
+    with loop_guard("product") as offences:
+        asyncio.run(collecting())
+    assert offences == []
+
+
 def test_the_guard_is_gone_after_its_block() -> None:
-    before = (time.sleep, socket.socket.recv, asyncio.Handle._run)
+    before = (time.sleep, socket.socket.recv, asyncio.Handle._run, [*gc.callbacks])
     with loop_guard("product"):
         assert time.sleep is not before[0]
-    assert (time.sleep, socket.socket.recv, asyncio.Handle._run) == before
+    assert (time.sleep, socket.socket.recv, asyncio.Handle._run, gc.callbacks) == before
     assert "recv" not in vars(socket.socket)
 
 
