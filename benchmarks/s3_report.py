@@ -138,10 +138,10 @@ HEAD = """## S3
 
 Made by `bin/bench s3`; nothing here is written by hand. Every client moves the same blobs to one
 SeaweedFS on the same machine and back; each move is a process of its own. Figures are medians of
-the rounds, with the lowest and the highest in brackets. In a round each client moves the load
-once; each round begins with another client and with a server of its own, whose disk holds little.
-"Times ours" are ratios of wall times within a round. A client that fails, or brings fewer bytes
-than it should, ends the benchmark.
+the rounds, 7 of blobs and 5 of the file, with the lowest and the highest in brackets. In a round
+each client moves the load once; each round begins with another client and with a server of its
+own, whose disk holds little. "Times ours" are ratios of wall times within a round. A client that
+fails, or brings fewer bytes than it should, ends the benchmark.
 
 - Blobs of 4 KiB and 1 MiB are in memory before and after, 64 at a time, by boto3 in 16 threads.
   For s5cmd, which knows only files, they are files, and so is what Metaflow's client reads. The
@@ -154,12 +154,11 @@ than it should, ends the benchmark.
   looked at every 30 ms from its start on, so imports are in it. Pages that forked processes
   share count for each of them. Of s5cmd it is s5cmd alone.
 - Ours moves blobs as a run does. Up to 1 MiB they are put without a condition, for blobs are
-  named by their content; larger ones, and what decides who wins, only if the key is free. With
-  each put S3 checks a CRC64NVME of the bytes, which the others' puts do not have. "obstore,
-  asking" is obstore told to ask for a free key and that checksum, and to mark the blob with its
-  writer, as our conditional puts do: what is between the two rows of obstore is the price of
-  that, most of it the server's. Blobs are hashed (BLAKE3) one layer up, by who names or reads
-  them, and that is in no client's figures.
+  named by their content; larger ones, and what decides who wins, only if the key is free.
+  "obstore, asking" is obstore told to ask for a free key and a CRC64NVME, and to mark the blob
+  with its writer, as our conditional puts do: what is between the two rows of obstore is the
+  price of that, most of it the server's. Blobs are hashed (BLAKE3) one layer up, by who names or
+  reads them, and that is in no client's figures.
 
 Targets: no slower than the fastest other by more than a tenth, and on blobs of 4 KiB at least 5
 times as fast as Metaflow.

@@ -22,7 +22,7 @@ from engine.s3.joined import both
 from engine.s3.objects import Content, Facts, Found, RangeInfo, S3GetObject, S3PutObject, Traits
 from engine.s3.roots import Bucket, Location
 from engine.s3.sender import Describe, ListFolder, ObjectSender, WithTraits
-from engine.stores.s3.pacing import Pace, RetryingSender, paced
+from engine.stores.s3.pacing import Pace, PacedSender
 from engine.stores.s3.room import Room
 from engine.stores.s3.store import S3BlobStore
 
@@ -42,7 +42,7 @@ class _Opened(Struct):
     """A bucket in use."""
 
     place: Bucket
-    sender: RetryingSender
+    sender: PacedSender
     store: S3BlobStore
 
 
@@ -81,7 +81,9 @@ class Transfers:
         opened = self._buckets.get(bucket)
         if opened is None:
             place = Bucket(bucket, "")
-            sender = paced(ObjectSender(place, self._session, self._config), Pace.of(self._config))
+            sender = PacedSender(
+                ObjectSender(place, self._session, self._config), Pace.of(self._config)
+            )
             store = S3BlobStore(sender, place, self._room)
             opened = self._buckets[bucket] = _Opened(place, sender, store)
         return opened

@@ -25,24 +25,24 @@ class Source(Protocol):
         ...
 
 
+def joined(parts: Sequence[Buffer]) -> Buffer:
+    """All of them in one: a copy if they are several."""
+    if len(parts) != 1:
+        return b"".join(parts)
+    # Bytes as they are: what sends them would make bytes of a view.
+    return parts[0] if isinstance(parts[0], bytes) else memoryview(parts[0]).cast("B")
+
+
 class BuffersSource:
     """Buffers, one after the other. A cut inside one is a view of it, and no copy."""
 
     def __init__(self, parts: Sequence[Buffer]) -> None:
-        self._parts = [part for part in parts if memoryview(part).nbytes]
-        self._views = [memoryview(part).cast("B") for part in self._parts]
+        self._views = [memoryview(part).cast("B") for part in parts if memoryview(part).nbytes]
         self._ends = list(accumulate(view.nbytes for view in self._views))
 
     @property
     def size_bytes(self) -> int:
         return self._ends[-1] if self._ends else 0
-
-    def whole(self) -> Buffer:
-        """All of it in one: a copy if it is of several parts."""
-        if len(self._views) != 1:
-            return b"".join(self._views)
-        # Bytes as they are: what sends them would make bytes of a view.
-        return self._parts[0] if isinstance(self._parts[0], bytes) else self._views[0]
 
     @asynccontextmanager
     async def cut(self, start: int, length: int) -> AsyncIterator[Buffer]:

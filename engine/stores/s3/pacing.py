@@ -1,5 +1,4 @@
-"""Senders around a sender: one limits how many requests are under way, one how long each may take,
-one tries again. `paced` joins them.
+"""How many requests are under way, how long each may take, and when one is tried again.
 
 Back-off is by full jitter. Retries are paid for from a budget that each success and each second
 refills, so a store in trouble sees a trickle of them, however many callers wait. The limit on
@@ -49,92 +48,53 @@ class Pace(Struct, frozen=True):
         return cls(concurrency=config.s3_concurrency, deadline_s=float(config.s3_deadline_s))
 
 
-def paced(
-    sender: Sender, pace: Pace, *, jitter: Callable[[], float] = random.random
-) -> "RetryingSender":
-    """`sender` with all limits; `jitter` returns numbers of 0 to 1."""
-    limited = LimitedSender(TimedSender(sender, pace), pace.concurrency)
-    return RetryingSender(limited, pace, jitter)
+class Window:
+    """How many requests may be under way at once: `size`, which is `most` until the server slows
+    down. They are let through in order."""
 
-
-class TimedSender:
-    """Gives up a request that takes longer than the server's time and that of its bytes."""
-
-    def __init__(self, inner: Sender, pace: Pace) -> None:
-        self._inner = inner
-        self._pace = pace
-        self._deadlines = Deadlines()
-
-    async def send(self, request: Request[R]) -> R:
-        """See `requests.Sender`.
-
-        Raises:
-            StoreThrottledError: it took too long.
-        """
-        patience_s = self._pace.patience * request.server_s
-        patience_s += request.flight_bytes / self._pace.slowest_bytes_s
-        try:
-            with self._deadlines.within(patience_s):
-                return await self._inner.send(request)
-        except TimeoutError:
-            name = type(request).__name__.lower()
-            problem = f"cannot {name} {request.key}: no answer in {patience_s:.1f} s"
-            raise StoreThrottledError(problem) from None  # fewer at once may each be in time
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-
-class LimitedSender:
-    """Lets so many requests through at once as the server takes, `most` at most, in order."""
-
-    def __init__(self, inner: Sender, most: int) -> None:
-        self._inner = inner
+    def __init__(self, most: int) -> None:
         self._most = float(most)
-        self.window = float(most)
+        self.size = float(most)
+        self.cuts = 0
         self._active = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._shrinks = 0
 
-    async def send(self, request: Request[R]) -> R:
-        if self._waiting or self._active >= int(self.window):
-            await self._turn()
-        else:
-            self._active += 1
-        try:
-            shrinks = self._shrinks
-            try:
-                reply = await self._inner.send(request)
-            except StoreThrottledError:
-                if shrinks == self._shrinks:  # else it was sent before the last cut
-                    self._shrinks += 1
-                    self.window = max(1.0, self.window / 2)
-                raise
-            self.window = min(self._most, self.window + 1 / self.window)
-            return reply
-        finally:
-            self._leave()
+    def try_enter(self) -> bool:
+        """Enter if nobody has to wait for it."""
+        if self._waiting or self._active >= int(self.size):
+            return False
+        self._active += 1
+        return True
 
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-    async def _turn(self) -> None:
+    async def enter(self) -> None:
+        """Wait until it is this request's turn."""
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._leave()
+                self.leave()
             raise
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
         self._active -= 1
-        while self._waiting and self._active < int(self.window):
+        while self._waiting and self._active < int(self.size):
             turn = self._waiting.popleft()
             if not turn.done():
                 self._active += 1
                 turn.set_result(None)
+
+    def widen(self) -> None:
+        """A request was answered: a full window of them widens it by one."""
+        if self.size < self._most:
+            self.size = min(self._most, self.size + 1 / self.size)
+
+    def cut(self, cuts: int) -> None:
+        """Halve it, for a request that began after so many `cuts`: one reason counts once."""
+        if cuts == self.cuts:
+            self.cuts += 1
+            self.size = max(1.0, self.size / 2)
 
 
 class RetryBudget:
@@ -198,18 +158,23 @@ class RetryBudget:
         self._wake_later()
 
 
-class RetryingSender:
-    """Sends a request again while it fails in a way that may pass, until its deadline.
+class PacedSender:
+    """Sends a request in its turn, and again while it fails in a way that may pass, until its
+    deadline.
 
     A conditional write whose first reply was lost finds its own blob on the next try. Each write
     carries a token of its own, which tells whose blob is there: so exactly one writer is told that
-    it won.
+    it won. `jitter` returns numbers of 0 to 1.
     """
 
-    def __init__(self, inner: Sender, pace: Pace, jitter: Callable[[], float]) -> None:
+    def __init__(
+        self, inner: Sender, pace: Pace, *, jitter: Callable[[], float] = random.random
+    ) -> None:
         self._inner = inner
         self._pace = pace
         self._jitter = jitter
+        self.window = Window(pace.concurrency)
+        self._deadlines = Deadlines()
         self._budget = RetryBudget(pace.burst, pace.retries_s)
         self._reached = False
 
@@ -226,7 +191,7 @@ class RetryingSender:
         while True:
             attempt += 1
             try:
-                reply = await self._inner.send(request)
+                reply = await self._once(request)
             except StoreUnavailableError as error:
                 self._reached |= not isinstance(error, StoreUnreachableError)
                 await self._wait(error, attempt, began)
@@ -243,6 +208,30 @@ class RetryingSender:
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+    async def _once(self, request: Request[R]) -> R:
+        """Give up what takes longer than the server's time and that of its bytes."""
+        window, pace = self.window, self._pace
+        if not window.try_enter():
+            await window.enter()
+        cuts = window.cuts
+        patience_s = pace.patience * request.server_s
+        patience_s += request.flight_bytes / pace.slowest_bytes_s
+        try:
+            with self._deadlines.within(patience_s):
+                reply = await self._inner.send(request)
+            window.widen()
+            return reply
+        except StoreThrottledError:
+            window.cut(cuts)
+            raise
+        except TimeoutError:
+            window.cut(cuts)  # fewer at once may each be in time
+            name = type(request).__name__.lower()
+            problem = f"cannot {name} {request.key}: no answer in {patience_s:.1f} s"
+            raise StoreThrottledError(problem) from None
+        finally:
+            window.leave()
 
     async def _wait(self, error: StoreUnavailableError, attempt: int, began_s: float) -> None:
         """Wait until the next attempt, or raise if that would be too late."""

@@ -40,8 +40,9 @@ from engine.stores.s3.bodies import (
     FileTarget,
     Source,
     Target,
+    joined,
 )
-from engine.stores.s3.pacing import Pace, paced
+from engine.stores.s3.pacing import Pace, PacedSender
 from engine.stores.s3.parts import PartSender
 from engine.stores.s3.place import S3Place
 from engine.stores.s3.received import RangeReceiver
@@ -94,9 +95,8 @@ def open_s3(
     place = S3Place.parse(url)
     aws = session or AwsSession(config)
     sender = bulk_sender(place, aws, config, SdkSender(place, aws, config))
-    store = S3BlobStore(
-        paced(sender, pace or Pace.of(config)), place, room or Room(config.s3_memory_mib * MIB)
-    )
+    paced = PacedSender(sender, pace or Pace.of(config))
+    store = S3BlobStore(paced, place, room or Room(config.s3_memory_mib * MIB))
     if session is None:
         store.on_close = aws.aclose
     return store
@@ -172,15 +172,14 @@ class S3BlobStore:
         return await self._download(self.place.checked(key), 0, None, FileTarget(fd))
 
     async def put(self, key: str, parts: Sequence[Buffer], *, if_absent: bool = False) -> bool:
-        source = BuffersSource(parts)
-        size = source.size_bytes
+        size = sum(memoryview(part).nbytes for part in parts)
         if not self._is_single(size):
-            return await self._upload(self.place.checked(key), source, if_absent)
+            return await self._upload(self.place.checked(key), BuffersSource(parts), if_absent)
         await self.room.enter(size)
         try:
             request = ask.Put(
                 key=self.place.checked(key),
-                body=source.whole(),
+                body=joined(parts),
                 writer=self._new_writer(),
                 if_absent=if_absent,
             )

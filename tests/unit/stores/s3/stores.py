@@ -1,6 +1,6 @@
 """Stores in an S3 that is in memory, for tests in virtual time."""
 
-from engine.stores.s3.pacing import Pace, paced
+from engine.stores.s3.pacing import Pace, PacedSender
 from engine.stores.s3.place import S3Place
 from engine.stores.s3.requests import Sender
 from engine.stores.s3.room import Room
@@ -11,5 +11,5 @@ MIB = 1 << 20
 
 def store_over(sender: Sender, *, pace: Pace | None = None, room_mib: int = 256) -> S3BlobStore:
     place = S3Place("bucket", "prefix/")
-    sender = paced(sender, pace or Pace(), jitter=lambda: 0.5)
+    sender = PacedSender(sender, pace or Pace(), jitter=lambda: 0.5)
     return S3BlobStore(sender, place, Room(room_mib * MIB))

@@ -14,7 +14,7 @@ from engine.errors import (
     StoreUnreachableError,
 )
 from engine.stores.s3 import requests as ask
-from engine.stores.s3.pacing import LimitedSender, Pace, RetryBudget, paced
+from engine.stores.s3.pacing import Pace, PacedSender, RetryBudget
 from engine.testing.s3 import FaultySender, MemorySender
 from engine.testing.virtual_time import run
 
@@ -54,13 +54,13 @@ async def _failure(sender: ask.Sender, request: ask.Request[Any]) -> tuple[float
 
 def test_a_failure_that_passes_is_not_seen() -> None:
     inner = _Scripted(StoreUnavailableError("cannot do: it"), StoreThrottledError("no: x"), None)
-    run(paced(inner, Pace()).send(_put()))
+    run(PacedSender(inner, Pace()).send(_put()))
     assert inner.sends == 3
 
 
 def test_what_trying_again_cannot_mend_is_told_at_once() -> None:
     inner = _Scripted(StoreDeniedError("denied"))
-    elapsed_s, error = run(_failure(paced(inner, Pace()), _put()))
+    elapsed_s, error = run(_failure(PacedSender(inner, Pace()), _put()))
     assert isinstance(error, StoreDeniedError)
     assert inner.sends == 1
     assert elapsed_s < 3
@@ -68,7 +68,7 @@ def test_what_trying_again_cannot_mend_is_told_at_once() -> None:
 
 def test_an_endpoint_where_nothing_ever_answered_is_told_in_three_seconds() -> None:
     inner = _Scripted(StoreUnreachableError("cannot connect", hint="is it right?"))
-    elapsed_s, error = run(_failure(paced(inner, Pace()), _put()))
+    elapsed_s, error = run(_failure(PacedSender(inner, Pace()), _put()))
     assert isinstance(error, StoreUnreachableError)
     assert error.hint == "is it right?"
     assert elapsed_s <= 3
@@ -78,7 +78,7 @@ def test_a_server_that_answered_once_is_waited_for_until_the_deadline() -> None:
     inner = _Scripted(None, StoreUnreachableError("cannot write s3://b/k: connection refused"))
 
     async def scenario() -> tuple[float, Exception]:
-        sender = paced(inner, Pace(deadline_s=60))
+        sender = PacedSender(inner, Pace(deadline_s=60))
         await sender.send(_put())
         return await _failure(sender, _put())
 
@@ -89,7 +89,7 @@ def test_a_server_that_answered_once_is_waited_for_until_the_deadline() -> None:
 
 def test_a_request_that_is_given_up_says_what_how_long_and_how_often() -> None:
     inner = _Scripted(StoreUnavailableError("cannot write s3://b/key: InternalError"))
-    _, error = run(_failure(paced(inner, Pace(deadline_s=30)), _put()))
+    _, error = run(_failure(PacedSender(inner, Pace(deadline_s=30)), _put()))
     assert isinstance(error, StoreGaveUpError)
     assert error.doing == "write s3://b/key"
     assert error.attempts == inner.sends
@@ -100,7 +100,7 @@ def test_a_request_that_is_given_up_says_what_how_long_and_how_often() -> None:
 
 def test_a_server_that_says_nothing_is_given_up_and_asked_again() -> None:
     inner = FaultySender(MemorySender(), lambda: 1.0, kinds=["silent"])
-    elapsed_s, error = run(_failure(paced(inner, Pace(deadline_s=60)), _put()))
+    elapsed_s, error = run(_failure(PacedSender(inner, Pace(deadline_s=60)), _put()))
     assert isinstance(error, StoreGaveUpError)
     assert "no answer in 10.0 s" in error.message
     assert 4 <= inner.sends <= 7
@@ -111,7 +111,7 @@ def test_requests_at_once_are_limited() -> None:
     inner = MemorySender(latency_s=1.0)
 
     async def scenario() -> None:
-        sender = paced(inner, Pace(concurrency=7))
+        sender = PacedSender(inner, Pace(concurrency=7))
         async with asyncio.TaskGroup() as group:
             for n in range(50):
                 group.create_task(sender.send(_put(str(n))))
@@ -124,30 +124,31 @@ def test_slow_down_halves_the_requests_at_once_and_success_brings_them_back() ->
     inner = _Scripted(StoreThrottledError("SlowDown"))
 
     async def fail(sender: ask.Sender) -> None:
-        with pytest.raises(StoreThrottledError):
+        with pytest.raises(StoreGaveUpError):
             await sender.send(_put())
 
     async def scenario() -> tuple[float, float]:
-        sender = LimitedSender(inner, 64)
+        sender = PacedSender(inner, Pace(concurrency=64, deadline_s=0))
         async with asyncio.TaskGroup() as group:  # eight at once are one reason to slow down
             for _ in range(8):
                 group.create_task(fail(sender))
-        after_faults = sender.window
+        after_faults = sender.window.size
         inner.errors = [None]
         for _ in range(3000):
             await sender.send(_put())
-        return after_faults, sender.window
+        return after_faults, sender.window.size
 
     assert run(scenario()) == (32.0, 64.0)
 
 
 def test_one_request_is_always_let_through() -> None:
     async def scenario() -> float:
-        sender = LimitedSender(_Scripted(StoreThrottledError("SlowDown")), 8)
+        inner = _Scripted(StoreThrottledError("SlowDown"))
+        sender = PacedSender(inner, Pace(concurrency=8, deadline_s=0))
         for _ in range(20):
-            with pytest.raises(StoreThrottledError):
+            with pytest.raises(StoreGaveUpError):
                 await sender.send(_put())
-        return sender.window
+        return sender.window.size
 
     assert run(scenario()) == 1.0
 
@@ -155,7 +156,7 @@ def test_one_request_is_always_let_through() -> None:
 def test_a_cancelled_waiter_leaves_its_turn_to_the_next() -> None:
     async def scenario() -> int:
         inner = MemorySender(latency_s=1.0)
-        sender = LimitedSender(inner, 1)
+        sender = PacedSender(inner, Pace(concurrency=1))
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(sender.send(_put(str(n)))) for n in range(5)]
             await asyncio.sleep(0.5)
