@@ -247,8 +247,11 @@ class Driver:
             head = ended.head or _commit_of(ended, ended.outcome, self._parts)
             is_fit = isinstance(head, Outline)
             ended = replace(ended, head=head) if is_fit else replace(ended, outcome=head)
+        commands: list[Command] = []
         # Of a gang nothing is told before it is known what all of it comes to, then all at once.
-        return [command for each in self._musters.take(ended) for command in self._tell(each)]
+        for each in self._musters.take(ended):
+            commands += [each] if isinstance(each, CancelTask) else self._tell(each)
+        return commands
 
     def _tell(self, ended: Ended) -> Sequence[Command]:
         if isinstance(ended.outcome, Failure):
@@ -347,7 +350,9 @@ class Driver:
             if jobs:
                 await self._parts.executor.submit(jobs)
             for reason, names in orders.cancels.items():
-                await self._parts.executor.cancel(names, reason=reason)
+                # Of a gang that is settled all have ended; the machine is being told one by one.
+                if flying := [name for name in names if name in self._flights]:
+                    await self._parts.executor.cancel(flying, reason=reason)
         except Exception as error:  # noqa: BLE001 - any failure of a plugin ends the run, cleanly
             return [*news, _lost(error)]
         for task, attempt in launched:

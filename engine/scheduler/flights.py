@@ -50,6 +50,9 @@ class Flights:
     def __len__(self) -> int:
         return len(self._flights)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._flights
+
     def names(self) -> list[str]:
         return list(self._flights)
 
