@@ -173,13 +173,18 @@ LATE = """
 """
 
 
+# By the time its text is there, the gang has been told to end.
+SLOWLY = "raise type('E', (Exception,), {'__str__': lambda self: time.sleep(0.5) or 'the cause'})"
+
+
 @pytest.mark.parametrize(
     ("fault", "cause"),
     [
         ("time.sleep(300)", "@timeout"),
         ("raise KeyError('the cause')", "KeyError: 'the cause'"),
+        (SLOWLY, "the cause"),
     ],
-    ids=["time-out", "exception"],
+    ids=["time-out", "exception", "exception that is told slowly"],
 )
 def test_the_cause_is_told_though_a_peer_notices_it_and_ends_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, cause: str
