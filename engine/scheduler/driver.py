@@ -247,13 +247,12 @@ class Driver:
             head = ended.head or _commit_of(ended, ended.outcome, self._parts)
             is_fit = isinstance(head, Outline)
             ended = replace(ended, head=head) if is_fit else replace(ended, outcome=head)
-        commands: list[Command] = []
         # Of a gang nothing is told before it is known what all of it comes to, then all at once.
-        for each in self._musters.take(ended):
-            commands += [each] if isinstance(each, CancelTask) else self._tell(each)
-        return commands
+        return [command for each in self._musters.take(ended) for command in self._tell(each)]
 
-    def _tell(self, ended: Ended) -> Sequence[Command]:
+    def _tell(self, ended: Ended | CancelTask) -> Sequence[Command]:
+        if isinstance(ended, CancelTask):
+            return (ended,)
         if isinstance(ended.outcome, Failure):
             return self._fail(ended, ended.outcome)
         assert ended.head is not None  # `_on_ended` has read it
