@@ -349,9 +349,7 @@ class Driver:
             if jobs:
                 await self._parts.executor.submit(jobs)
             for reason, names in orders.cancels.items():
-                # Of a gang that is settled all have ended; the machine is being told one by one.
-                if flying := [name for name in names if name in self._flights]:
-                    await self._parts.executor.cancel(flying, reason=reason)
+                await self._parts.executor.cancel(self._flights.among(names), reason=reason)
         except Exception as error:  # noqa: BLE001 - any failure of a plugin ends the run, cleanly
             return [*news, _lost(error)]
         for task, attempt in launched:

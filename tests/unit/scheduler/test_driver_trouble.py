@@ -199,7 +199,7 @@ def test_a_gang_is_told_of_when_all_have_ended_by_its_cause_and_those_left_are_e
 
     class Patient(ScriptedExecutor):
         async def cancel(self, names: Collection[str], *, reason: str) -> None:
-            asked.append(list(names))  # and lets all of them end in their own time
+            asked.extend([list(names)] if names else [])  # and all end in their own time
 
     lost = Failure("task-failed", "a peer has gone", type="ConnectionError")
     late = Failure("task-timeout", "ran longer than its @timeout", retryable=False)
