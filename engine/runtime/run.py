@@ -382,7 +382,8 @@ def _begun_with(options: RunOptions, remote: "RemoteRun | None") -> dict[str, An
     if options.decorators:
         found["with"] = list(options.decorators)
     if remote is not None:
-        found["queues"] = sorted({needs.queue for needs in remote.needs.values()})
+        every = (n for needs in remote.needs.values() for n in (needs, needs.on_demand) if n)
+        found["queues"] = sorted({needs.queue for needs in every})
     return found
 
 
