@@ -1,9 +1,14 @@
-"""`aflow batch list|kill`: what aflow has in a queue of AWS Batch, and how to end it."""
+"""`aflow batch list|kill`: what aflow has in queues of AWS Batch, and how to end it.
+
+The queues are those of the settings and of the steps of runs, of which their journals tell.
+"""
 
 import asyncio
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -13,13 +18,17 @@ from msgspec.structs import asdict
 from engine.cli import removal, times
 from engine.cli.options import session, verb
 from engine.cli.tables import table, terminal_width
-from engine.errors import UsageError
+from engine.config import Config
+from engine.errors import DatastoreError, EngineError, NotFoundError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from engine.executors.batch_client import Listed
 
 F = TypeVar("F", bound=Callable[..., Any])  # Any: a callback's own signature
-_HEAD = ("STATE", "RUN", "JOB", "CONTAINERS", "USER", "SINCE", "ID")
+_HEAD = ("STATE", "RUN", "JOB", "CONTAINERS", "USER", "SINCE", "QUEUE", "ID")
+_RUNS_ASKED = 50
+"""The newest of the runs that may have jobs are asked for their queues: for each its journal is
+opened, and one in an object store has to be fetched."""
 
 
 class _Chosen(Struct, frozen=True):
@@ -33,7 +42,7 @@ class _Chosen(Struct, frozen=True):
 def _choice(function: F) -> F:
     """Give a verb RUN, --user, --mine and --queue."""
     for option in (
-        click.option("--queue", default="", metavar="Q", help="The job queue."),
+        click.option("--queue", default="", metavar="Q", help="Only this job queue."),
         click.option("--mine", is_flag=True, help="Only the jobs of your own runs."),
         click.option("--user", default="", metavar="NAME", help="Only the jobs of NAME's runs."),
         click.argument("run", default="", metavar="[RUN]"),
@@ -61,7 +70,7 @@ def list_(run: str, user: str, mine: bool, queue: str) -> None:
         print(json.dumps({"schema": "aflow/batch-jobs/1", "jobs": [asdict(j) for j in jobs]}))
         return
     rows = (
-        (j.state, j.run_id, j.name, str(j.size), j.user, times.iso(j.created_us), j.job_id)
+        (j.state, j.run_id, j.name, str(j.size), j.user, times.iso(j.created_us), j.queue, j.job_id)
         for j in jobs
     )
     for line in table(_HEAD, rows, width=terminal_width(is_tty=sys.stdout.isatty())):
@@ -102,8 +111,42 @@ def kill(
 async def _listed(chosen: _Chosen) -> "list[Listed]":
     from engine.runtime.batch_jobs import batch_jobs
 
-    async with batch_jobs(session().config, chosen.queue) as there:
-        return await there.active(chosen.run, chosen.user)
+    config = session().config
+    named = [] if chosen.queue else _queues_of_runs(config, chosen)
+    first = chosen.queue or config.batch_queue or ""
+    found: list[Listed] = []
+    if first or not named:
+        async with batch_jobs(config, first) as there:
+            found += await there.active(chosen.run, chosen.user)
+    for queue in named:
+        if queue == first:
+            continue
+        try:
+            async with batch_jobs(config, queue) as there:
+                found += await there.active(chosen.run, chosen.user)
+        except EngineError as error:  # it may be gone since, or another account's
+            click.echo(f"warning: queue {queue!r}, of a run: {error.message}", err=True)
+    return sorted(found, key=lambda job: job.created_us)
+
+
+def _queues_of_runs(config: Config, chosen: _Chosen) -> list[str]:
+    """The queues that steps of the chosen runs name, of those that may have left jobs."""
+    from engine.client.reader import Reader
+
+    found: set[str] = set()
+    with suppress(DatastoreError), Reader.open(config) as reader:
+        runs = (
+            r
+            for r in reader.runs()
+            if r.run_id.startswith(chosen.run)
+            and chosen.user in ("", r.user)
+            and (chosen.run or r.status != "succeeded")
+        )
+        for run in islice(runs, _RUNS_ASKED):
+            with suppress(NotFoundError, StoreError):  # deleted meanwhile, or damaged
+                began = reader.began(run.flow, run.run_id)
+                found.update(began.code.get("queues", ()) if began else ())
+    return sorted(found)
 
 
 async def _kill(chosen: _Chosen, jobs: "list[Listed]") -> None:

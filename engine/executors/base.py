@@ -14,6 +14,8 @@ from engine.errors import Failure
 OUT_OF_MEMORY = "out-of-memory"
 """The code of the failure of a job that wanted more memory than it was given."""
 
+NODE_ENDED = "node-ended"
+"""The code of the failure of a gang's job that was ended with the others, by whoever ran them."""
 
 KERNEL_HAD_NO_MEMORY = "the kernel ran out of memory"
 """What the detail of an Exit by SIGKILL begins with, if that was why."""

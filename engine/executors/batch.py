@@ -48,7 +48,8 @@ class BatchExecutorConfig(Struct, frozen=True):
     `pages_s` hundreds of jobs a second. Jobs that come within `gather_s` are submitted together, in
     arrays of at most `array_max`. What fails is tried again for `patience_s`. With `is_detached`
     jobs are left running at the end. `read_log` reads the log of a container that left no word.
-    Of a job that waits for a machine for `waits_s`, `why` finds out why.
+    Of a job that waits for a machine for `waits_s`, `why` finds out why. Those of a gang that
+    broke are heard out for `last_words_s`.
     """
 
     command: Sequence[str]
@@ -65,6 +66,7 @@ class BatchExecutorConfig(Struct, frozen=True):
     read_log: Callable[[str], Awaitable[Sequence[tuple[int, str]]]] | None = None
     why: AskWhy | None = None
     waits_s: float = 60.0
+    last_words_s: float = 10.0
 
 
 class BatchExecutor:
@@ -185,11 +187,11 @@ class BatchExecutor:
             try:
                 # A gang is begun anew as a whole: of an earlier one, parts may have ended.
                 await self._adopt([job for job in jobs if job.gang is None])
-                left = [job for job in jobs if self._is_untaken(job.name)]
+                left = [job for job in jobs if self._fleet.is_untaken(job.name)]
                 submissions, waiting = self._submitter.submissions(left, _now_s())
                 self._queue += waiting
             except EngineError as error:
-                self._fail((job.name for job in jobs if self._is_untaken(job.name)), error)
+                self._fail((job.name for job in jobs if self._fleet.is_untaken(job.name)), error)
                 continue
             for what in submissions:
                 group.create_task(self._send(what))
@@ -200,15 +202,12 @@ class BatchExecutor:
         if not sent:
             return
         await self._collect()
-        names = [n for what in sent for n in what.names if self._is_untaken(n)]
+        names = [n for what in sent for n in what.names if self._fleet.is_untaken(n)]
         await self._settle(names, is_over=False)
         for what in sent:
-            is_wanted = any(self._is_untaken(name) for name in what.names)
+            is_wanted = any(self._fleet.is_untaken(name) for name in what.names)
             if is_wanted and (accepted := await self._submitter.find(what)):
                 self._accept(accepted, is_adopted=True)
-
-    def _is_untaken(self, name: str) -> bool:
-        return (flight := self._fleet.flights.get(name)) is not None and flight.unit is None
 
     async def _send(self, what: Submission) -> None:
         jobs = [f.job for name in what.names if (f := self._fleet.flights.get(name))]
@@ -240,6 +239,9 @@ class BatchExecutor:
         """Have jobs ended by Batch, whole arrays by one call. When it agrees, they have ended."""
         for job_id in ids_to_end(flights):
             await self._client.terminate(job_id, reason)
+        if not self._is_closed and any(flight.is_of_broken_gang for flight in flights):
+            self._wake_asker.set()
+            await self._teller.hear_out(flights, self._config.last_words_s)
         for flight in flights:
             self._end(flight.job.name, Exit(ExitKind.CANCELLED, detail=reason))
 
@@ -329,7 +331,7 @@ class BatchExecutor:
                     group.create_task(settle(flight))
 
     async def _settle_one(self, flight: Flight, is_over: bool) -> None:
-        seen, name = flight.seen, flight.job.name
+        seen, name, gang = flight.seen, flight.job.name, flight.job.gang
         times = (seen.started_us, seen.stopped_us) if seen else (None, None)
         outcome = await self._post.settle(flight.job)
         flight.is_silent = is_over
@@ -340,7 +342,7 @@ class BatchExecutor:
         elif seen is None or not seen.is_ended:
             self._end(name, batch_reasons.gone(), times=times)
         else:
-            exit = batch_reasons.exit_of(seen, cancelled=flight.cancelled)
+            exit = batch_reasons.exit_of(seen, cancelled=flight.cancelled, in_gang=bool(gang))
             if batch_reasons.has_lost_host(exit) and self._move(flight):
                 return
             await self._teller.tell_log(name, seen)

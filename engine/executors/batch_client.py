@@ -43,7 +43,7 @@ Client = Callable[[], Awaitable[Any]]
 class Listed(Struct, frozen=True):
     """A job of aflow's that has not ended, as a list shows it. `size` is its number of containers.
 
-    Lists do not say whose it is: `user` is for who has asked.
+    Lists do not say whose it is, nor where: `user` and `queue` are for who has asked.
     """
 
     job_id: str
@@ -52,6 +52,7 @@ class Listed(Struct, frozen=True):
     created_us: int
     size: int = 1
     user: str = ""
+    queue: str = ""
 
     @property
     def run_id(self) -> str:

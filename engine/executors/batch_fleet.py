@@ -83,6 +83,16 @@ class Flight(Struct, eq=False):
     is_silent: bool = False  # how it ended was not said by itself
 
     @property
+    def is_of_broken_gang(self) -> bool:
+        """Whether others of its gang have ended."""
+        unit = self.unit
+        return (
+            unit is not None
+            and unit.submission.is_gang
+            and len(unit.live) < len(unit.submission.names)
+        )
+
+    @property
     def job_id(self) -> str | None:
         """The id of its container with Batch."""
         unit = self.unit
@@ -113,6 +123,10 @@ class Fleet:
     @property
     def units(self) -> list[Unit]:
         return list(self._units.values())
+
+    def is_untaken(self, name: str) -> bool:
+        """Whether Batch has not taken a job yet."""
+        return (flight := self.flights.get(name)) is not None and flight.unit is None
 
     def add(self, jobs: Iterable[Job]) -> None:
         for job in jobs:

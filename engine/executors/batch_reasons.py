@@ -12,7 +12,13 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from engine.errors import Failure
-from engine.executors.base import KERNEL_HAD_NO_MEMORY, OUT_OF_MEMORY, Exit, ExitKind
+from engine.executors.base import (
+    KERNEL_HAD_NO_MEMORY,
+    NODE_ENDED,
+    OUT_OF_MEMORY,
+    Exit,
+    ExitKind,
+)
 from engine.executors.batch_states import SUCCEEDED, Seen
 
 HOST_LOST = "host-lost"
@@ -20,7 +26,7 @@ IMAGE = "image"
 EXIT_PYTHON, EXIT_FETCH, EXIT_DENIED = 90, 91, 92
 """Exit codes of engine.container.bootstrap."""
 
-_KILLED = 128 + signal.SIGKILL
+_KILLED, _TERMINATED = 128 + signal.SIGKILL, 128 + signal.SIGTERM
 
 
 class Reason(Struct, frozen=True):
@@ -48,13 +54,14 @@ def _exits(*codes: int) -> Callable[[Seen], bool]:
 _MORE = "ask for more: @resources(memory=...), or @retry(oom_memory=2) for an attempt that needs it"
 _ROLE = "aflow doctor batch tells which statement the role lacks"
 
+_HOST = Reason(
+    HOST_LOST,
+    _says(r"^Host EC2 .*(terminated|interrupt)|^Host EC2"),
+    "the machine under the job was taken away",
+    "a spot machine can be; on-demand machines are not: use a queue of those",
+)
 REASONS: tuple[Reason, ...] = (
-    Reason(
-        HOST_LOST,
-        _says(r"^Host EC2 .*(terminated|interrupt)|^Host EC2"),
-        "the machine under the job was taken away",
-        "a spot machine can be; on-demand machines are not: use a queue of those",
-    ),
+    _HOST,
     Reason(
         OUT_OF_MEMORY,
         _says(r"OutOfMemory"),
@@ -163,15 +170,17 @@ REASONS: tuple[Reason, ...] = (
 )
 
 
-def exit_of(seen: Seen, *, cancelled: str | None = None) -> Exit:
+def exit_of(seen: Seen, *, cancelled: str | None = None, in_gang: bool = False) -> Exit:
     """How a job ended of which its container has left no last word.
 
     Args:
         seen: what Batch says of it; it has ended.
         cancelled: why we ended it, if we did.
+        in_gang: whether it is a node of a multi-node job. Such a job is ended when one node has
+            failed, and another may have died of itself before.
     """
     told = seen.container_reason or seen.status_reason
-    if cancelled is not None:
+    if cancelled is not None and not (in_gang and _is_dead_of_itself(seen)):
         return Exit(ExitKind.CANCELLED, detail=cancelled)
     if seen.state == SUCCEEDED:
         message = "Batch says that the job succeeded, and it left no result"
@@ -181,12 +190,21 @@ def exit_of(seen: Seen, *, cancelled: str | None = None) -> Exit:
             message = f"{reason.message}: {told}" if told else reason.message
             failure = _failure(reason.code, message, reason.hint, reason.retryable)
             return Exit(reason.kind, seen.exit_code or 0, told, failure)
+    if in_gang and seen.exit_code == _TERMINATED:
+        message = "Batch has ended the node: its job's main node had ended, or the job was ended"
+        failure = _failure(NODE_ENDED, message, "", True)
+        return Exit(ExitKind.SIGNAL, signal.SIGTERM, told, failure)
     if seen.exit_code is not None:
         if seen.exit_code > 128:
             return Exit(ExitKind.SIGNAL, seen.exit_code - 128, told)
         return Exit(ExitKind.CODE, seen.exit_code, told)
     message = f"the job failed: {told or 'Batch does not say why'}"
     return Exit(ExitKind.LOST, 0, told, _failure("task-lost", message, "", True))
+
+
+def _is_dead_of_itself(seen: Seen) -> bool:
+    """Whether a node has ended otherwise than by being told to."""
+    return seen.exit_code not in (None, _TERMINATED) or _HOST.fits(seen)
 
 
 def has_lost_host(exit: Exit) -> bool:

@@ -1,5 +1,6 @@
 """Tells the consumer of an executor what becomes of its jobs in AWS Batch."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 
@@ -42,6 +43,7 @@ class Teller:
         self._updates = updates
         self._clock = clock
         self._on_end = on_end
+        self._has_ended = asyncio.Event()
 
     def say(self, name: str, text: str) -> None:
         """Say something of a job to people, in its log."""
@@ -81,6 +83,19 @@ class Teller:
             self._updates.tell(JobStarted(name, started_us))
         self._updates.tell(JobEnded(name, exit, min(started_us, ended_us), ended_us, outcome))
         self._on_end(flight, exit, ended_us - started_us if flight.unit else None)
+        self._has_ended.set()
+
+    async def hear_out(self, flights: Sequence[Flight], limit_s: float) -> None:
+        """Wait until jobs of a broken gang have ended, but no longer than that.
+
+        Whoever was heard to fail first may only have lost one of them. That one says so a moment
+        later, or Batch does if it died without a word.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while any(flight.job.name in self._fleet.flights for flight in flights):
+                    self._has_ended.clear()
+                    await self._has_ended.wait()
 
     def fail(self, names: Iterable[str], error: EngineError) -> None:
         """Jobs could not be run."""

@@ -64,7 +64,7 @@ class BatchJobs:
         self._queue = queue
 
     async def active(self, run: str = "", user: str = "") -> list[Listed]:
-        """Those that have not ended, the oldest first, each with its user.
+        """Those that have not ended, the oldest first, each with its user and queue.
 
         Args:
             run: the beginning of a run's id; "" for all runs.
@@ -79,7 +79,7 @@ class BatchJobs:
         for page in describe_pages([job.job_id for job in found]):
             described = await self._client.details(page)
             users |= {d["jobId"]: _variables(d).get(USER, "") for d in described}
-        known = [replace(job, user=users.get(job.job_id, "")) for job in found]
+        known = [replace(job, user=users.get(job.job_id, ""), queue=queue) for job in found]
         kept = [job for job in known if not user or job.user == user]
         return sorted(kept, key=lambda job: job.created_us)
 

@@ -3,9 +3,12 @@
 A job there does the work of a task here if its order is the same, byte by byte, but for the run's
 own names, and if it runs the same code. That is so for tasks whose inputs were all reused. What it
 prints and commits is filed under the other run; here it counts as reused, as that run's results do.
+
+What had failed there, as its driver has heard, is no work in flight, though its last word may lie
+there still, or others may be at work in the container that they shared: it is sent anew.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 
 from msgspec import Struct
@@ -14,11 +17,14 @@ from msgspec.structs import replace
 from engine.executors.base import Job
 from engine.executors.batch_requests import is_moved
 from engine.executors.batch_submit import Sent
+from engine.ids import TaskKey
 from engine.stores.base import BlobStore
 from engine.stores.manifest import Entry
 from engine.stores.packed import PackedList
 from engine.stores.remote.parcels import Boot, Order, parcels_prefix, words_prefix
 from engine.stores.taskspec import TaskSpec
+
+HasFailed = Callable[[str, TaskKey, int], bool]
 
 
 class _Place(Struct, frozen=True):
@@ -26,6 +32,8 @@ class _Place(Struct, frozen=True):
     parcel: str
     index: int
     name: str  # of the job there
+    task: TaskKey
+    attempt: int
 
 
 class Earlier:
@@ -36,9 +44,17 @@ class Earlier:
         run_ids: the run that this one goes on from, and those that it came from: a job that it had
             adopted is filed under the one that has sent it.
         boot: of this run: jobs of other code are not adopted.
+        has_failed: whether an attempt at a task, of one of these runs, is known to have failed.
     """
 
-    def __init__(self, blobs: BlobStore, run_ids: Sequence[str], boot: Boot) -> None:
+    def __init__(
+        self,
+        blobs: BlobStore,
+        run_ids: Sequence[str],
+        boot: Boot,
+        has_failed: HasFailed = lambda run_id, task, attempt: False,
+    ) -> None:
+        self._has_failed = has_failed
         self._run_ids = run_ids
         self._blobs = blobs
         self._boot = boot
@@ -72,7 +88,7 @@ class Earlier:
         for job in jobs if self._orders else ():
             # Once: whoever asks again for the same is a later attempt, as this one has failed.
             place = self._orders.pop(_work_of(TaskSpec.unpack(job.spec)), None)
-            if place is not None:
+            if place and not self._has_failed(place.run_id, place.task, place.attempt):
                 names = found.setdefault(place.parcel, [""] * self._sizes[place.parcel][0])
                 names[place.index] = job.name
                 self._names[place.name] = job.name
@@ -98,7 +114,8 @@ class Earlier:
             for index, packed in enumerate(orders):
                 order = Order.unpack(packed)
                 spec = TaskSpec.unpack(order.spec)
-                place = _Place(run_id, parcel, index, order.name)
+                task = TaskKey(spec.step, spec.frames)
+                place = _Place(run_id, parcel, index, order.name, task, spec.attempt)
                 sent.append(((spec.attempt, is_moved(parcel)), _work_of(spec), place))
         sent.sort(key=itemgetter(0))  # an attempt that was moved was sent twice
         found.update((work, place) for _, work, place in sent)

@@ -3,7 +3,7 @@
 Most runs are local, and import nothing of the other.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from engine.flow.decorators.batch import Batch
 from engine.flow.decorators.specs import Decorators
 from engine.flow.spec import FlowSpec
 from engine.runtime.options import RunOptions
+from engine.runtime.origin import Origin
 from engine.runtime.stores import Stores
 from engine.stores.journals import JournalWriter
 
@@ -30,9 +31,9 @@ async def remote_part(
     config: Config,
     stores: Stores,
     decorators: Decorators,
-    origins: Sequence[str],
+    origin: Origin | None,
 ) -> AsyncIterator["RemoteRun | None"]:
-    """Prepare the steps that run in AWS Batch, if any do; `origins` are the runs to go on from.
+    """Prepare the steps that run in AWS Batch, if any do; `origin` is the run to go on from.
 
     Raises:
         ExecutorError, ConfigError, StoreError, LimitExceededError: they cannot run there.
@@ -43,7 +44,9 @@ async def remote_part(
     from engine.runtime.remote import remote_run  # noqa: PLC0415  # see the module's head
 
     async with remote_run(flow, options, config, stores, decorators) as remote:
-        yield replace(remote, origins=origins)
+        if origin is not None:
+            remote = replace(remote, origins=origin.run_ids, has_failed=origin.memo.has_failed)
+        yield remote
 
 
 @asynccontextmanager

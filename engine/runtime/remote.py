@@ -41,7 +41,7 @@ from engine.runtime.batch_needs import (
 )
 from engine.runtime.batch_queues import QueueScout, sizes_of
 from engine.runtime.code import PACKAGE, code_of, source_of
-from engine.runtime.earlier import Earlier
+from engine.runtime.earlier import Earlier, HasFailed
 from engine.runtime.options import RunOptions
 from engine.runtime.remote_packages import ensure_runtime
 from engine.runtime.remote_post import Durable, RemotePost
@@ -60,7 +60,8 @@ from engine.worker.main import program_of
 class RemoteRun(Struct, frozen=True):
     """A run's side of Batch. `needs` are by step; `boot` lacks the run's id, and names.
 
-    `origins` are the runs that it goes on from, the latest first.
+    `origins` are the runs that it goes on from, the latest first; `has_failed` tells of their
+    attempts, see Earlier.
     """
 
     replica: Replica
@@ -73,6 +74,7 @@ class RemoteRun(Struct, frozen=True):
     array_max: int
     factors: Mapping[str, float]
     origins: Sequence[str] = ()
+    has_failed: HasFailed = lambda run_id, task, attempt: False
     waits_s: float = 60.0
 
     def more_memory(
@@ -177,7 +179,7 @@ async def hybrid(
         await _upload_code(boot, shipper.uploads)
     durable = Durable(lambda: journal.end, shipper.until)
     blobs = remote.replica.blobs
-    earlier = Earlier(blobs, remote.origins, boot) if remote.origins else None
+    earlier = Earlier(blobs, remote.origins, boot, remote.has_failed) if remote.origins else None
     post = RemotePost(blobs, boot, shipper.uploads, durable, remote.variables, earlier)
     settings = BatchExecutorConfig(
         container_command(),

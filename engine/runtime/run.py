@@ -121,7 +121,7 @@ class Run:
                 # Before there is a run: a file that cannot be included leaves none behind.
                 parameters = origin.parameters if origin else await self._save_parameters()
                 parts = self._options, self._config, self._stores, self._decorators
-                part = remote_part(self._flow, *parts, origin.run_ids if origin else ())
+                part = remote_part(self._flow, *parts, origin)
                 self._remote = await remote.enter_async_context(part)
                 zygote = zygote or self._spawn()
                 executor = LocalExecutor(zygote, LocalExecutorConfig(clock=self._clock))
@@ -382,7 +382,8 @@ def _begun_with(options: RunOptions, remote: "RemoteRun | None") -> dict[str, An
     if options.decorators:
         found["with"] = list(options.decorators)
     if remote is not None:
-        found["queues"] = sorted({needs.queue for needs in remote.needs.values()})
+        every = (n for needs in remote.needs.values() for n in (needs, needs.on_demand) if n)
+        found["queues"] = sorted({needs.queue for needs in every})
     return found
 
 

@@ -250,7 +250,9 @@ class Driver:
         # Of a gang nothing is told before it is known what all of it comes to, then all at once.
         return [command for each in self._musters.take(ended) for command in self._tell(each)]
 
-    def _tell(self, ended: Ended) -> Sequence[Command]:
+    def _tell(self, ended: Ended | CancelTask) -> Sequence[Command]:
+        if isinstance(ended, CancelTask):
+            return (ended,)
         if isinstance(ended.outcome, Failure):
             return self._fail(ended, ended.outcome)
         assert ended.head is not None  # `_on_ended` has read it
@@ -347,7 +349,7 @@ class Driver:
             if jobs:
                 await self._parts.executor.submit(jobs)
             for reason, names in orders.cancels.items():
-                await self._parts.executor.cancel(names, reason=reason)
+                await self._parts.executor.cancel(self._flights.among(names), reason=reason)
         except Exception as error:  # noqa: BLE001 - any failure of a plugin ends the run, cleanly
             return [*news, _lost(error)]
         for task, attempt in launched:

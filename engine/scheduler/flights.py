@@ -1,7 +1,7 @@
 """The attempts in flight: which job is whose, what it printed last, and what it came to."""
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from msgspec import Struct
 
@@ -52,6 +52,11 @@ class Flights:
 
     def names(self) -> list[str]:
         return list(self._flights)
+
+    def among(self, names: Iterable[str]) -> list[str]:
+        """Those of the names that are in flight: of a gang all may have ended before the machine,
+        which is told of one after the other, has heard of all."""
+        return [name for name in names if name in self._flights]
 
     def add(self, name: str, task: TaskKey, attempt: int) -> None:
         self._flights[name] = _Flight(task, attempt)

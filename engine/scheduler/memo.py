@@ -15,12 +15,13 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from engine.errors import StoreError
+from engine.errors import StoreError, TaskCancelledError
 from engine.flow.graph import Transition
 from engine.ids import TaskKey
 from engine.scheduler.events import ResultRef
 from engine.scheduler.gangs import member
 from engine.scheduler.journal import (
+    FailedRecord,
     JournalReader,
     RunBeganRecord,
     SucceededRecord,
@@ -34,6 +35,8 @@ FRESH = 0
 
 UNKNOWN = sys.maxsize
 """The generation of a result that all runs before share, such as the parameters."""
+
+_CANCELLED = -1  # stands for an attempt that failed only as its run did not wait for its end
 
 _SLICE = 200  # records read in one turn, some 2 ms
 
@@ -79,7 +82,15 @@ class _Generation(Struct):
     going: dict[str, Transition] = field(default_factory=dict)  # by step; but for foreach:
     fanouts: dict[TaskKey, Transition] = field(default_factory=dict)
     lost: set[TaskKey] = field(default_factory=set)
-    failed: set[TaskKey] = field(default_factory=set)
+    failed: dict[TaskKey, int] = field(default_factory=dict)  # the last attempt that did
+
+
+def _note_failure(generation: _Generation, task: TaskKey, payload: bytes) -> None:
+    record = decode(payload)
+    assert isinstance(record, FailedRecord)  # as its kind says
+    is_over = record.failure.code != TaskCancelledError.code  # else it may have been left running
+    known = generation.failed.get(task, _CANCELLED)
+    generation.failed[task] = max(known, record.attempt if is_over else _CANCELLED)
 
 
 class Memo:
@@ -182,6 +193,17 @@ class Memo:
         maker = home.number if run_id is None else self._number(run_id)
         return Found(task, home.number, home.offsets[task], maker, going)
 
+    def has_failed(self, run_id: str, task: TaskKey, attempt: int) -> bool:
+        """Whether it is known how an attempt has ended that a run before began: it has failed, and
+        counted there, or in a later run that took it over. One that was cancelled may go on.
+        """
+        generations = self._all()
+        number = self._number_of.get(run_id)
+        if number is None:
+            return False
+        then, *later = (g.failed.get(task, _CANCELLED) for g in generations[number - 1 :: -1])
+        return then >= attempt or any(last > _CANCELLED for last in later)
+
     def graph_of(self, generation: int) -> Mapping[str, Any] | None:  # Any: plain msgpack values
         """The flow's graph as that run had it; None if its work is known by its traces only."""
         if not FRESH < generation <= len(self._generations):
@@ -226,13 +248,13 @@ class Memo:
             if seen.kind == "run-began":
                 record = decode(payload)
                 generation.began = record if isinstance(record, RunBeganRecord) else None
+            elif seen.kind == "task-failed" and seen.task is not None:
+                _note_failure(generation, seen.task, payload)
             elif seen.task is None or seen.task.step in left_out or self._has(seen.task):
                 continue
-            elif seen.kind == "task-succeeded":
-                if seen.task not in generation.offsets:  # the first is the commit
-                    self._keep(generation, seen.task, offset, seen.manifest, seen.reused)
-            elif seen.kind == "task-failed":
-                generation.failed.add(seen.task)
+            elif seen.kind == "task-succeeded" and seen.task not in generation.offsets:
+                # The first is the commit.
+                self._keep(generation, seen.task, offset, seen.manifest, seen.reused)
             if count % _SLICE == _SLICE - 1:
                 yield
         self._leave_torn_gangs(generation)

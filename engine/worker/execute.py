@@ -65,6 +65,12 @@ def run_attempt(program: Program, spec: TaskSpec) -> Report:
             return Report(manifest=manifest)
         return Report(manifest_digest=directory.write((manifest,))[0])
     except BaseException as error:  # noqa: BLE001 (user code may raise anything)
+        node = program.graph.nodes.get(spec.step)
+        if node is not None and node.is_parallel:
+            # The others have lost a peer, and whoever hears of that first has all of the gang end.
+            # This one still says why; SIGKILL comes after the grace.
+            with suppress(ValueError):  # a thread other than the main one may not
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
         failure = failure_of(error, step=spec.step)
         # For the log, as any program that fails does. The step may have closed its stderr.
         with suppress(Exception):

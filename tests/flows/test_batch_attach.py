@@ -161,3 +161,74 @@ def test_attach_refuses_what_has_a_driver_or_has_ended(place: Place) -> None:
     assert said.code == 2
     assert "has ended: it succeeded" in said.err
     assert "aflow resume" in said.err
+
+
+PACKED = """
+import os, time
+from engine import FlowSpec, Parameter, batch, step
+
+class Packed(FlowSpec):
+    folder = Parameter("folder", default="")
+
+    @step
+    def start(self):
+        self.items = [0, 1]
+        self.next(self.work, foreach="items")
+
+    @batch(pack=2)
+    @step
+    def work(self):
+        open(f"{self.folder}/began-{self.input}-{os.getpid()}", "w").close()
+        if self.input == 0 and not os.path.exists(f"{self.folder}/mended"):
+            raise ValueError("not mended")
+        while self.input == 1 and not os.path.exists(f"{self.folder}/go"):
+            time.sleep(0.05)
+        self.next(self.join)
+
+    @step
+    def join(self, inputs):
+        self.next(self.end)
+
+    @step
+    def end(self):
+        print("ended")
+"""
+
+
+def test_what_has_failed_in_a_container_that_is_taken_over_is_run_anew(place: Place) -> None:
+    (place.folder / "packed.py").write_text(PACKED)
+    folder, err_file = place.folder / "seen", place.folder / "err"
+    folder.mkdir()
+    program = [sys.executable, "-P", "-c", "from engine.cli.main import main; main()"]
+    with err_file.open("w") as err:
+
+        def until(text: str, *words: str) -> "subprocess.Popen[bytes]":
+            process = subprocess.Popen(
+                [*program, *words],
+                cwd=place.folder,
+                env=os.environ | place.env,
+                stdin=subprocess.DEVNULL,
+                stdout=err,
+                stderr=err,
+            )
+            try:
+                within(LIMIT_S, lambda: text in err_file.read_text(), process)
+                within(LIMIT_S, lambda: bool(list(folder.glob("began-1-*"))), process)
+            except BaseException:
+                process.kill()
+                raise
+            return process
+
+        words = "run", "packed.py", "--folder", str(folder)
+        with until("Task failed: ValueError", *words) as first:
+            first.kill()
+        (folder / "mended").touch()
+        with until("taken over", "resume", "packed.py") as second:
+            try:
+                (folder / "go").touch()
+                second.wait(timeout=LIMIT_S)
+            finally:
+                second.kill()
+    assert second.returncode == 0, err_file.read_text()
+    began = sorted(path.name.split("-")[1] for path in folder.glob("began-*"))
+    assert began == ["0", "0", "1"], "what was still at work is not run again"

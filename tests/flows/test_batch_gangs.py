@@ -110,6 +110,17 @@ def test_a_node_that_dies_without_a_word_ends_its_gang(place: Place, queue: str)
     assert "train/2" in said.err
 
 
+def test_who_waits_for_a_node_that_is_over_its_time_is_not_the_cause(
+    place: Place, queue: str
+) -> None:
+    write(place, "@batch\n    @timeout(seconds=1)\n    @catch(var='error')")
+    words = ("run", "shaped.py", "--size", "3", "--fault", "time.sleep(300)")
+    place.done(*words, AFLOW_BATCH_QUEUE=queue)
+    errors = place.done("dump", "@latest/join/0/errors").out
+    # The emulator's minutes are short: Batch may end the job at its own limit before that.
+    assert errors.count("ran longer than") == 3, errors
+
+
 def test_a_queue_that_runs_no_multi_node_jobs_is_refused_before_the_run(place: Place) -> None:
     write(place, "@batch")
     said = place.aflow("run", "shaped.py")

@@ -61,6 +61,36 @@ class Spotty(FlowSpec):
         print("attempt", self.attempt)
 """
 
+TWO = """
+import time
+from engine import FlowSpec, batch, step
+
+class Two(FlowSpec):
+    @step
+    def start(self):
+        self.next(self.here, self.there)
+
+    @batch
+    @step
+    def here(self):
+        time.sleep(60)
+        self.next(self.join)
+
+    @batch(queue="broken-steady")
+    @step
+    def there(self):
+        time.sleep(60)
+        self.next(self.join)
+
+    @step
+    def join(self, inputs):
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+"""
+
 
 @pytest.fixture
 def queues(batch_emulator: ServerAddress, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -136,3 +166,40 @@ def test_r14_a_task_goes_on_on_demand_when_three_machines_were_taken_away(
         said = place.done("run", "spot.py")
     assert "attempt 0" in said.out, said
     assert "its machines were taken away; it goes on in queue broken-steady" in said.err + said.out
+
+
+@pytest.mark.usefixtures("queues")
+def test_jobs_are_listed_and_ended_in_all_queues_that_the_steps_of_their_runs_name(
+    place: Place,
+) -> None:
+    (place.folder / "two.py").write_text(TWO)
+    user = f"ida-{place.folder.name[-20:]}"
+    place.env |= {"AFLOW_USER": user, "AFLOW_BATCH_QUEUE": "broken-small"}
+    with (
+        (place.folder / "said").open("w") as out,
+        subprocess.Popen(
+            [
+                *(sys.executable, "-P", "-c", "from engine.cli.main import main; main()"),
+                *("run", "two.py", "--run-id-file", "id"),
+            ],
+            cwd=place.folder,
+            env=os.environ | place.env,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+        ) as driver,
+    ):
+        try:
+            within(LIMIT_S, lambda: len(listed(place, "--mine")) == 2, driver)
+            driver.kill()
+            driver.wait()
+            run = Path(place.folder / "id").read_text()
+            both = {"broken-small", "broken-steady"}
+            assert {job["queue"] for job in listed(place, run[:20])} == both
+            assert [job["queue"] for job in listed(place, run, "--queue", "broken-steady")] == [
+                "broken-steady"
+            ]
+            assert "2 jobs" in place.done("batch", "kill", run, "--yes").out
+        finally:
+            driver.kill()
+    within(LIMIT_S, lambda: listed(place, "--mine") == [])

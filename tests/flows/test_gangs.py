@@ -9,7 +9,7 @@ from tests.flows.harness import Bench, tasks, values
 pytestmark = pytest.mark.usefixtures("datastore")
 
 SOURCE = '''
-import os, socket, sys, time
+import atexit, os, signal, socket, sys, time
 from pathlib import Path
 from engine import FlowSpec, Parameter, catch, current, environment, parallel, retry, step, timeout
 
@@ -31,6 +31,14 @@ def numbers_of(connection):
     return int(text)
 
 
+def joined(place):
+    while True:
+        try:
+            return socket.create_connection(place)
+        except ConnectionRefusedError:
+            time.sleep(0.01)
+
+
 def all_reduce(number):
     """The sum of the numbers of all of the gang, by the variables that torchrun would set."""
     place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
@@ -43,13 +51,7 @@ def all_reduce(number):
             peer.sendall(f"{total}\\n".encode())
             peer.close()
         return total
-    while True:
-        try:
-            peer = socket.create_connection(place)
-            break
-        except ConnectionRefusedError:
-            time.sleep(0.01)
-    with peer:
+    with joined(place) as peer:
         peer.sendall(f"{number}\\n".encode())
         return numbers_of(peer)
 
@@ -155,16 +157,45 @@ def test_a_gang_that_fails_for_good_fails_the_run_and_blames_who_failed(
 def test_a_member_over_its_time_ends_the_gang(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = bench(tmp_path, monkeypatch, "@timeout(seconds=2)")
-    # All have the same time. One that waited for a peer might tell that this one has gone instead.
-    waits = "self.total = all_reduce(self.scale * (place.node_index + 1))"
-    source = made.flow.read_text()
-    assert waits in source
-    made.flow.write_text(source.replace(waits, "time.sleep(300)"))
-    said = made.aflow("run", "shaped.py")
-    assert said.code == 1, said
-    assert "@timeout" in said.err
+    made = bench(tmp_path, monkeypatch, "@timeout(seconds=2)\n    @catch(var='error')")
+    run = made.run("--fault", "time.sleep(300)")
+    # All have the same time, and three wait for a peer: whichever fails first, time was the cause.
+    [errors] = values(run, "join", "errors")
+    assert all("@timeout" in error for error in errors), errors
     assert traces(tmp_path, "ended") == []
+
+
+LATE = """
+            atexit.register(time.sleep, 0.7)
+            with joined((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))) as peer:
+                FAULT
+        signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+
+
+# By the time its text is there, the gang has been told to end.
+SLOWLY = "raise type('E', (Exception,), {'__str__': lambda self: time.sleep(0.5) or 'the cause'})"
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        ("time.sleep(300)", "@timeout"),
+        ("raise KeyError('the cause')", "KeyError: 'the cause'"),
+        (SLOWLY, "the cause"),
+    ],
+    ids=["time-out", "exception", "exception that is told slowly"],
+)
+def test_the_cause_is_told_though_a_peer_notices_it_and_ends_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, cause: str
+) -> None:
+    made = bench(tmp_path, monkeypatch, "@timeout(seconds=2)\n    @catch(var='error')")
+    source = made.flow.read_text()
+    hook = "\n            exec(self.fault)\n"
+    assert hook in source
+    made.flow.write_text(source.replace(hook, LATE.replace("FAULT", fault)))
+    [errors] = values(made.run(), "join", "errors")
+    assert all(cause in error for error in errors), errors
 
 
 def test_a_failure_is_caught_for_the_whole_gang(

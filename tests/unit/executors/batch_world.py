@@ -2,8 +2,10 @@
 
 What a job does is its spec: b"returns", b"exits", b"waits", b"vanishes" (Batch forgets it),
 b"silent" (it commits and cannot say so), b"stays" (it returns, and its container goes on, as the
-main node of a gang does), b"stuck" (no machine takes it) or b"reclaimed" (its machines are taken
-away, but in queue "od"). Jobs move on by the clock of the loop, so virtual time works.
+main node of a gang does), b"stuck" (no machine takes it), b"reclaimed" (its machines are taken
+away, but in queue "od"), b"lastly" (it has failed, and says so only a while after the others have
+ended) or b"died" (without a word, and Batch says so as late). Jobs move on by the clock of the
+loop, so virtual time works.
 """
 
 import asyncio
@@ -22,6 +24,7 @@ from engine.executors.batch_requests import Needs
 from engine.executors.batch_submit import NEEDS, Sent
 
 STEP_S = 0.02
+LATE_STEPS = 20
 NOT_KEPT = frozenset((b"vanishes",))
 
 
@@ -191,9 +194,11 @@ class BatchWorld:
 
     def _state(self, submitted: Submitted, index: int) -> str:
         specs = [job.spec for job in self._jobs_of(submitted, index)]
+        age = self._age(submitted)
+        if {b"lastly", b"died"} & set(specs):
+            return "RUNNING" if age < LATE_STEPS else "FAILED"
         if index in submitted.terminated:
             return "FAILED"
-        age = self._age(submitted)
         if age < 2:
             return ("SUBMITTED", "RUNNABLE")[age]
         if b"stuck" in specs:
@@ -226,7 +231,8 @@ class BatchWorld:
         state = self._state(submitted, int(index or 0))
         found: dict[str, Any] = {"jobId": job_id, "status": state, "startedAt": 1000}
         if state == "FAILED":
-            code = 3 if int(index or 0) not in submitted.terminated else 143
+            is_ended = int(index or 0) in submitted.terminated and b"died" not in specs
+            code = 143 if is_ended else 3
             found |= {"container": {"exitCode": code}, "stoppedAt": 2000}
             found["statusReason"] = "Essential container in task exited"
             if b"reclaimed" in specs:
@@ -236,6 +242,13 @@ class BatchWorld:
     def _words(self, submitted: Submitted, number: int, job: Job) -> list[JobUpdate]:
         index = number // self.packs[submitted.parcel]
         is_silent = self._age(submitted) < 2 or job.spec == b"stuck"
+        if job.spec == b"lastly" and self._age(submitted) >= LATE_STEPS - 1:
+            exit = Exit(ExitKind.RETURNED)
+            key = submitted.job_id, number, "d"
+            is_fresh = key not in self.heard
+            self.heard.add(key)
+            ended = JobEnded(job.name, exit, 1_000_000, 2_000_000, b"failed")
+            return [ended] if is_fresh else []
         if index in submitted.terminated or is_silent:
             return []
         said: dict[str, JobUpdate] = {"a": JobStarted(job.name, 1_000_000)}

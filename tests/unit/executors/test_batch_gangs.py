@@ -4,7 +4,7 @@ import asyncio
 
 from msgspec.structs import replace
 
-from engine.executors.base import ExitKind, GangPlace, Job
+from engine.executors.base import Exit, ExitKind, GangPlace, Job, JobEnded
 from engine.executors.batch_fleet import Fleet
 from engine.executors.batch_requests import Needs, Submission
 from engine.executors.batch_states import FAILED, RUNNING, SUCCEEDED, Seen
@@ -82,6 +82,82 @@ def test_a_gang_whose_nodes_have_all_said_how_they_ended_is_not_terminated() -> 
         assert world.calls["terminate_job"] == 0
 
     virtual_time.run(story())
+
+
+def ends_when_the_first_has_failed(*specs: bytes) -> tuple[list[JobEnded], float]:
+    """How the others of a gang end that are cancelled then, and how long it takes."""
+
+    async def story() -> tuple[list[JobEnded], float]:
+        world = BatchWorld()
+        async with watched(world.executor()) as seen:
+            names = [f"a-{index}" for index in range(len(specs) + 1)]
+            await seen.executor.submit(
+                [
+                    replace(job(name, spec), gang=GangPlace("a-0", index, len(names)))
+                    for index, (name, spec) in enumerate(
+                        zip(names, (b"stays", *specs), strict=True)
+                    )
+                ]
+            )
+            await seen.until_ended("a-0")
+            began_s = asyncio.get_running_loop().time()
+            await seen.executor.cancel(names[1:], reason="a-0 failed")
+            ends = await seen.until_ended(*names[1:])
+            assert world.calls["terminate_job"] == 1
+            return ends, asyncio.get_running_loop().time() - began_s
+
+    return virtual_time.run(story())
+
+
+def test_who_failed_by_itself_says_so_though_its_gang_has_been_ended() -> None:
+    [late, cancelled], _ = ends_when_the_first_has_failed(b"lastly", b"waits")
+    assert (late.exit.kind, late.outcome) == (ExitKind.RETURNED, b"failed")
+    assert cancelled.exit == Exit(ExitKind.CANCELLED, detail="a-0 failed")
+
+
+def test_who_died_without_a_word_was_not_cancelled_though_its_gang_has_been_ended() -> None:
+    [died, cancelled], _ = ends_when_the_first_has_failed(b"died", b"waits")
+    assert (died.exit.kind, died.exit.code) == (ExitKind.CODE, 3)
+    assert cancelled.exit == Exit(ExitKind.CANCELLED, detail="a-0 failed")
+
+
+def test_a_broken_gang_is_waited_for_no_longer_than_until_batch_says_that_it_has_ended() -> None:
+    ends, took_s = ends_when_the_first_has_failed(b"waits", b"waits")
+    assert {each.exit.kind for each in ends} == {ExitKind.CANCELLED}
+    assert took_s < 0.2
+
+
+def test_a_gang_of_which_none_has_ended_is_not_waited_for() -> None:
+    async def story() -> None:
+        world = BatchWorld()
+        async with watched(world.executor(last_words_s=1e6)) as seen:
+            gang = [replace(job(f"a-{n}", b"died"), gang=GangPlace("a-0", n, 2)) for n in (0, 1)]
+            await seen.executor.submit(gang)
+            await seen.until_started("a-0")
+            await seen.executor.cancel(["a-0", "a-1"], reason="by SIGINT")
+            ends = await seen.until_ended("a-0", "a-1")
+            assert {each.exit.kind for each in ends} == {ExitKind.CANCELLED}
+
+    virtual_time.run(story())
+
+
+def test_a_broken_gang_of_which_nothing_more_is_heard_has_ended_after_a_while() -> None:
+    async def story() -> float:
+        world = BatchWorld()
+        async with watched(world.executor(last_words_s=7.0)) as seen:
+            gang = [
+                replace(job(name, spec), gang=GangPlace("a-0", index, 2))
+                for index, (name, spec) in enumerate({"a-0": b"stays", "a-1": b"died"}.items())
+            ]
+            await seen.executor.submit(gang)
+            await seen.until_ended("a-0")
+            world.step_s = 1e6
+            began_s = asyncio.get_running_loop().time()
+            await seen.executor.cancel(["a-1"], reason="a-0 failed")
+            await seen.until_ended("a-1")
+            return asyncio.get_running_loop().time() - began_s
+
+    assert 7.0 <= virtual_time.run(story()) < 8.0
 
 
 def test_a_gang_is_not_left_when_others_are_for_nobody_can_take_it_over() -> None:

@@ -59,6 +59,34 @@ def test_what_we_ended_was_cancelled_whatever_batch_says() -> None:
     assert exit_of(seen, cancelled="by the user") == Exit(ExitKind.CANCELLED, detail="by the user")
 
 
+@pytest.mark.parametrize(
+    ("seen", "code"),
+    [
+        (Seen("j#1", FAILED, "Host EC2 (instance i-0abc) terminated."), "host-lost"),
+        (Seen("j#1", FAILED, "a-0 failed", "OutOfMemoryError: killed", 137), "out-of-memory"),
+    ],
+)
+def test_a_node_that_died_before_its_gang_was_ended_says_of_what(seen: Seen, code: str) -> None:
+    failure = exit_of(seen, cancelled="a-0 failed", in_gang=True).failure
+    assert failure is not None
+    assert failure.code == code
+    assert exit_of(seen, cancelled="by the user").kind is ExitKind.CANCELLED
+
+
+def test_a_node_that_was_ended_with_its_gang_was_cancelled_if_by_us() -> None:
+    for code in (143, None):
+        seen = Seen("j#1", FAILED, "a-0 failed", "", code)
+        ended = exit_of(seen, cancelled="a-0 failed", in_gang=True)
+        assert ended == Exit(ExitKind.CANCELLED, detail="a-0 failed")
+
+
+def test_a_node_that_batch_has_ended_is_known_as_one_and_may_be_tried_again() -> None:
+    ended = exit_of(Seen("j#1", FAILED, ESSENTIAL, "", 143), in_gang=True)
+    assert ended.failure is not None
+    assert (ended.failure.code, ended.failure.retryable) == ("node-ended", True)
+    assert exit_of(Seen("j", FAILED, ESSENTIAL, "", 143)).failure is None
+
+
 def test_success_without_a_result_is_none() -> None:
     for exit in (exit_of(Seen("j", SUCCEEDED)), gone()):
         assert exit.failure is not None

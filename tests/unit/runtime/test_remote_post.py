@@ -5,6 +5,7 @@ from msgspec.structs import replace
 from engine.executors.base import ExitKind, Job, JobEnded, JobOutput, JobStarted
 from engine.executors.batch_requests import moved_name, parcel_name
 from engine.executors.batch_submit import Sent
+from engine.ids import TaskKey
 from engine.runtime.earlier import Earlier
 from engine.runtime.remote_post import RemotePost
 from engine.stores.artifact_store import manifest_key
@@ -113,6 +114,24 @@ async def test_an_attempt_that_follows_on_one_that_was_adopted_is_not_looked_for
     post = post_of(blobs, BOOT, Earlier(blobs, ("old",), BOOT))
     assert await post.sent([job("new", "0")])
     assert await post.sent([job("new", "0", attempt=1)]) == {}, "it has failed there"
+
+
+async def test_what_has_failed_there_is_not_taken_over_with_those_of_its_container() -> None:
+    blobs = MemoryBlobStore()
+    sent = [job("old", "0"), job("old", "1", attempt=3)]
+    await post_of(blobs, replace(BOOT, run_id="old")).send("parcel", sent, 2)
+    await say(blobs, "old", "old-s-0-0")
+    asked: list[tuple[str, TaskKey, int]] = []
+
+    def has_failed(run_id: str, task: TaskKey, attempt: int) -> bool:
+        asked.append((run_id, task, attempt))
+        return attempt == 0
+
+    post = post_of(blobs, BOOT, Earlier(blobs, ("old",), BOOT, has_failed))
+    found = await post.sent([job("new", "0"), job("new", "1")])
+    assert found == {"parcel": Sent(["", "new-s-1-0"], 2)}
+    assert [(run_id, attempt) for run_id, _, attempt in asked] == [("old", 0), ("old", 3)]
+    assert "new-s-0-0" not in {update.name for update in await post.collect()}
 
 
 async def test_how_workers_are_started_is_no_other_code() -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 import pytest
 from msgspec.structs import replace
 
-from engine.errors import ExecutorError, InvariantError, StoreUnavailableError
+from engine.errors import ExecutorError, Failure, InvariantError, StoreUnavailableError
 from engine.executors.base import Exit, ExitKind, Job, JobEnded, JobUpdate
 from engine.flow.graph import Graph, Retry
 from engine.ids import TaskKey
@@ -192,6 +192,33 @@ def test_a_gang_that_finds_no_port_fails_and_the_run_says_why() -> None:
     assert done.failure.message == "no port is free"
     failures = [e.task for e in rig.seen if isinstance(e, TaskAttemptFailed)]
     assert failures == [item("work", ("start", index, 3)) for index in range(3)]
+
+
+def test_a_gang_is_told_of_when_all_have_ended_by_its_cause_and_those_left_are_ended_once() -> None:
+    asked: list[list[str]] = []
+
+    class Patient(ScriptedExecutor):
+        async def cancel(self, names: Collection[str], *, reason: str) -> None:
+            asked.extend([list(names)] if names else [])  # and all end in their own time
+
+    lost = Failure("task-failed", "a peer has gone", type="ConnectionError")
+    late = Failure("task-timeout", "ran longer than its @timeout", retryable=False)
+    cancelled = Exit(ExitKind.CANCELLED, detail="work/0 failed: ConnectionError: a peer has gone")
+    graph = flow(Gang("start", Step("work", Retry(times=1))))
+    plays = {
+        "work-0-0": Play(1.0, Report(failure=lost).pack()),
+        "work-1-0": Play(1.2, Report(failure=late).pack()),
+        "work-2-0": Play(1.4, exit=cancelled),
+    }
+    script = instead(plays, GraphScript(graph, fanout=lambda task: 3))
+    rig = Rig(graph, script, executor_class=Patient)
+    done = rig.run()
+    assert (done.failure, done.failed_task) == (late, item("work", ("start", 1, 3)))
+    assert done.reason == f"work/1 failed: {late.message}"
+    assert asked == [["r1-work-1-0", "r1-work-2-0"]]
+    failures = [e for e in rig.seen if isinstance(e, TaskAttemptFailed)]
+    assert [each.task.task_id for each in failures] == ["1", "0", "2"]
+    assert failures[2].failure.message == f"cancelled: {done.reason}"
 
 
 # -- cancel --------------------------------------------------------------------------------------

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 
-from engine.errors import StoreError
+from engine.errors import Failure, StoreError
 from engine.flow.graph import Transition
 from engine.ids import Frame, TaskKey
 from engine.scheduler.events import ResultRef
-from engine.scheduler.journal import RunBeganRecord, SucceededRecord, encode
+from engine.scheduler.journal import FailedRecord, RunBeganRecord, SucceededRecord, encode
 from engine.scheduler.memo import UNKNOWN, Memo, Why
 from engine.stores.manifest import Manifest
 from engine.testing.fakes import MemoryJournal
@@ -207,3 +207,28 @@ class CountingJournal(MemoryJournal):
         for frame in super().scan(start):
             self.frames += 1
             yield frame
+
+
+def of_run(run: str, *failures: tuple[TaskKey, int, str]) -> MemoryJournal:
+    journal = MemoryJournal()
+    journal.append(encode(RunBeganRecord(1, "Flow", run, b"")))
+    for task, attempt, code in failures:
+        journal.append(encode(FailedRecord(3, task, attempt, 30, 40, Failure(code, "no"))))
+    return journal
+
+
+def test_it_is_known_which_attempts_of_runs_before_have_failed_for_good() -> None:
+    end = TaskKey("end")
+    r1 = of_run("r1", (WORK, 0, "task-failed"), (WORK, 1, "task-lost"), (end, 0, "task-cancelled"))
+    memo = Memo(r1, rerun=["work"])
+    assert [memo.has_failed("r1", WORK, attempt) for attempt in (0, 1, 2)] == [True, True, False]
+    assert not memo.has_failed("r1", end, 0), "it may have been left running"
+    assert not memo.has_failed("r1", START, 0)
+    assert not memo.has_failed("deleted", WORK, 0)
+
+
+def test_what_a_later_run_had_taken_over_has_failed_if_it_did_there() -> None:
+    r2, r1 = of_run("r2", (WORK, 0, "task-failed")), of_run("r1", (WORK, 0, "task-failed"))
+    memo = Memo(r2, older=[r1])
+    assert memo.has_failed("r1", WORK, 4)
+    assert not memo.has_failed("r2", WORK, 1)
