@@ -6,6 +6,8 @@ from engine.stores.remote.segments import segment_name
 JOURNAL, LOG = "journal", "log"
 STATUS, TAGS = "status/", "tags/"
 GATES = "gates/"
+CLOCK = "clock"
+"""The key of what readers put to learn the store's time from its stamp."""
 
 
 def run_prefix(flow: str, run_id: str) -> str:
