@@ -26,7 +26,7 @@ from engine.stores.directory import BlobDirectory
 from engine.stores.frames import FrameReader
 from engine.stores.journals import JOURNAL_MAGIC, run_holder
 from engine.stores.layout import Layout
-from engine.stores.leases import Lease
+from engine.stores.leases import Holder, Lease, is_gone
 from engine.stores.logs import LOG_MAGIC
 from engine.stores.metadata.base import MetadataStore, RunRecord
 from engine.stores.metadata.rebuild import Decoder, rebuilt_of
@@ -37,7 +37,7 @@ from engine.stores.remote.named import Named
 from engine.stores.remote.pulling import Pulling
 from engine.stores.remote.segments import extent
 from engine.stores.remote.shipper import Growing, Shipment, Shipper
-from engine.stores.remote.standing import Heartbeat
+from engine.stores.remote.standing import Heartbeat, driver_of
 from engine.stores.remote.uploads import Uploads
 from engine.stores.threads import in_thread
 
@@ -157,6 +157,15 @@ class Replica:
         except (JournalDamagedError, RunHeldError):
             return False
         return True
+
+    def driver(self, record: RunRecord) -> Holder | None:
+        """Who drives a run that is said to be alive, as `settle` has left its record.
+
+        A process of this machine, be it with another directory, is seen to be gone at once. Of
+        another machine's two minutes of silence tell.
+        """
+        said = driver_of(record)
+        return None if is_gone(said) else said
 
     async def _mend(self, flow: str, run_id: str) -> None:
         """Pull again what is damaged here; what the object store has not stays as it is."""

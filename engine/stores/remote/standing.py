@@ -7,11 +7,13 @@ run is alive if its object was written less than two minutes before another one.
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import msgspec
 
 from engine.errors import NotFoundError, StoreDeniedError, StoreError, StoreUnavailableError
 from engine.stores.base import BlobInfo, BlobStore
+from engine.stores.leases import Holder
 from engine.stores.metadata.base import RunRecord
 from engine.stores.remote.keys import CLOCK, GATES, status_key
 
@@ -45,6 +47,12 @@ def unpack_status(data: bytes, key: str) -> RunRecord:
 def is_alive(record: RunRecord, info: BlobInfo, now_us: int) -> bool:
     """Whether a run that has not ended is still driven. `now_us` is the store's time."""
     return record.status == "running" and now_us - info.modified_us < ALIVE_US
+
+
+def driver_of(record: RunRecord) -> Holder:
+    """Who says that he drives a run."""
+    since = datetime.fromtimestamp(record.created_us / 1e6, UTC)
+    return Holder(record.host, record.pid or 0, since.isoformat(timespec="seconds"))
 
 
 async def store_time_us(blobs: BlobStore, key: str) -> int:
