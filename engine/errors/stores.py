@@ -7,6 +7,7 @@ from engine.errors.base import (
     ConfigError,
     EngineError,
     TaskError,
+    UsageError,
 )
 
 
@@ -148,11 +149,26 @@ class RunHeldError(StoreError):
     code = "run-held"
 
     def __init__(self, run: str, *, host: str, pid: int, since: str) -> None:
+        how = f", on {host}: kill -INT {pid}" if pid else ""
         super().__init__(
             f"run {run} held by {host}/{pid} since {since}",
-            hint="wait for it to end, or end that process; a dead one holds nothing",
+            hint=f"wait for it to end, or end that process{how}; a dead one holds nothing, "
+            "and that of a lost machine nothing after two minutes",
         )
         self.run, self.host, self.pid, self.since = run, host, pid, since
+
+
+class RunTakenOverError(UsageError):
+    """Another run goes on from one that its driver has left."""
+
+    code = "run-taken-over"
+
+    def __init__(self, run: str, *, heir: str) -> None:
+        super().__init__(
+            f"run {run} goes on as run {heir}",
+            hint=f"`aflow attach {heir.rpartition('/')[2]}`, if that one has no driver",
+        )
+        self.run, self.heir = run, heir
 
 
 class RunFencedError(StoreError):

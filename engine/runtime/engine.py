@@ -91,6 +91,7 @@ class Engine:
         Raises:
             FlowError: the flow is not well formed.
             ParameterError: a parameter does not fit.
+            RunHeldError: the run to go on from is being driven.
             StoreError: the stores do not work.
             CancelledError: the caller was cancelled; by then no process of the run is left.
         """
@@ -170,6 +171,7 @@ class Engine:
 
         Raises:
             NotFoundError: there is no such run.
+            RunHeldError: it is being driven.
             RunFailedError: the new run did not succeed.
         """
         async with Engine(config) as engine:

@@ -5,7 +5,7 @@ from itertools import chain
 
 from msgspec import Struct
 
-from engine.errors import NotFoundError, StoreError, UnsafeNameError, UsageError
+from engine.errors import NotFoundError, RunHeldError, StoreError, UnsafeNameError, UsageError
 from engine.flow.graph import Graph
 from engine.runtime.stores import Stores
 from engine.scheduler.journal import RunBeganRecord, decode
@@ -48,14 +48,19 @@ class Origin(Struct, frozen=True):
             journal.close()
 
 
-async def find_origin(stores: Stores, graph: Graph, run_id: str, step: str | None) -> Origin:
+async def find_origin(
+    stores: Stores, graph: Graph, run_id: str, step: str | None, *, is_plan: bool = False
+) -> Origin:
     """Read the run to go on from; `run_id` may be "" for the flow's latest.
+
+    Of one that is driven only a plan is made: two would do the same work, and take the same jobs.
 
     The loop gets its turn every few milliseconds, however many tasks that run has.
 
     Raises:
         NotFoundError: there is no such run.
         UsageError: `step` is not a step of the flow.
+        RunHeldError: a living process drives the run, and this is no plan.
         StoreError: its journal cannot be read.
     """
     if step is not None and step not in graph.nodes:
@@ -65,6 +70,9 @@ async def find_origin(stores: Stores, graph: Graph, run_id: str, step: str | Non
     if not run_id:
         run_id = await _latest(stores, graph.flow)
     is_settled = await stores.settle(graph.flow, run_id)
+    if not is_plan and (held := await stores.driver(graph.flow, run_id)):
+        name = f"{graph.flow}/{run_id}"
+        raise RunHeldError(name, host=held.host, pid=held.pid, since=held.since)
     path = stores.layout.journal(graph.flow, run_id)
     if not path.exists():
         raise NotFoundError(

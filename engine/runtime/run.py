@@ -155,17 +155,17 @@ class Run:
         Raises:
             UsageError: the options name no run to go on from.
         """
-        origin = await self._find_origin()
+        origin = await self._find_origin(is_plan=True)
         if origin is None:
             raise UsageError("no run is named to go on from", hint='resume="" is the latest')
         origin.close()
         return origin.plan
 
-    async def _find_origin(self) -> Origin | None:
-        options = self._options
-        if options.resume is None:
+    async def _find_origin(self, *, is_plan: bool = False) -> Origin | None:
+        run_id, step = self._options.resume, self._options.resume_step
+        if run_id is None:
             return None
-        return await find_origin(self._stores, self._graph, options.resume, options.resume_step)
+        return await find_origin(self._stores, self._graph, run_id, step, is_plan=is_plan)
 
     async def _save_parameters(self) -> Mapping[str, Entry]:
         context = ParameterContext(user_name=self._config.username, ds_type="local")
@@ -256,13 +256,13 @@ class Run:
         layout = self._stores.layout
         journal = Growing(str(layout.journal(began.flow, began.run_id)), lambda: folder.journal.end)
         log = Growing(str(layout.log(began.flow, began.run_id)), lambda: folder.log.end)
-        record = replace(record_of(began), pid=os.getpid())
         freight = Freight(
-            record,
+            replace(record_of(began), pid=os.getpid()),
             journal,
             log,
             origins=origin.run_ids if origin else (),
             is_sure=origin is None or origin.is_settled,
+            takes_over=self._options.takes_over,
         )
         async with shipped(self._stores.replica, freight) as beside:
             yield beside

@@ -10,7 +10,9 @@ from msgspec.structs import replace
 from engine.config import Config
 from engine.scheduler.facts import fact_of
 from engine.stores.directory import BlobDirectory
+from engine.stores.journals import run_holder
 from engine.stores.layout import Layout, create_layout, open_layout
+from engine.stores.leases import Holder
 from engine.stores.metadata.base import MetadataStore
 from engine.stores.metadata.local import LocalMetadata
 from engine.stores.metadata.rebuild import known_runs
@@ -48,6 +50,16 @@ class Stores(Struct, frozen=True):
             StoreError: the object store does not answer.
         """
         return self.replica is None or await self.replica.settle(flow, run_id)
+
+    async def driver(self, flow: str, run_id: str) -> Holder | None:
+        """Who drives a run that was settled; None if it has ended, or if he is gone."""
+        record = await self.metadata.run(flow, run_id)
+        if record is not None and record.status != "running":
+            return None
+        here = run_holder(str(self.layout.lock(flow, run_id)))
+        if here is not None or record is None or self.replica is None:
+            return here
+        return self.replica.driver(record)
 
     async def aclose(self) -> None:
         await self.metadata.aclose()

@@ -136,9 +136,12 @@ def _living(fd: int) -> Holder | None:
         holder = Holder(**json.loads(os.pread(fd, _HOLDER_MAX_BYTES, 0)))
     except (ValueError, TypeError):
         return Holder("an unknown host", 0, "an unknown time")
-    if holder.host == socket.gethostname() and not _is_process(holder.pid):
-        return None
-    return holder
+    return None if is_gone(holder) else holder
+
+
+def is_gone(holder: Holder) -> bool:
+    """Whether it is a process of this host that is no more; of other hosts this cannot be told."""
+    return holder.host == socket.gethostname() and not _is_process(holder.pid)
 
 
 def _is_process(pid: int) -> bool:

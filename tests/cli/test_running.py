@@ -288,6 +288,21 @@ def test_stopping_a_follower_does_not_stop_the_run(datastore: Path, tmp_path: Pa
     assert alive
 
 
+def test_a_run_that_is_driven_is_not_resumed(
+    process: Call, datastore: Path, tmp_path: Path
+) -> None:
+    with running(write(tmp_path, "slow.py", SLOW), datastore) as started:
+        refused = process("resume")
+        plan = process("resume", "--dry-run")
+
+        assert refused.code == 6
+        assert refused.err.startswith("error[run-held]: run SlowFlow/")
+        assert f"/{started.pid} since " in refused.err
+        assert f"kill -INT {started.pid}" in refused.err
+        assert (plan.code, plan.err) == (0, "")
+    assert len(process("list").lines) == 2
+
+
 def test_a_killed_driver_leaves_an_interrupted_run(
     process: Call, datastore: Path, tmp_path: Path
 ) -> None:

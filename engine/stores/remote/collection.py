@@ -13,18 +13,22 @@ import secrets
 import shutil
 from collections.abc import AsyncIterator, Iterable, Mapping, Set
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Protocol, runtime_checkable
 
 from engine.errors import RunHeldError, StoreUnavailableError
 from engine.stores.base import BlobInfo, BlobStore, Upload
 from engine.stores.directory import DIGEST_HEX
 from engine.stores.gc import BATCH, Alive, Collected, Request, RunName, mark, record_bytes
-from engine.stores.leases import Holder
 from engine.stores.remote.checking import pull_all
 from engine.stores.remote.keys import GATES, STATUS, gate_key, run_prefix, status_key, tags_key
 from engine.stores.remote.replica import Replica
-from engine.stores.remote.standing import ALIVE_US, is_alive, unpack_status
+from engine.stores.remote.standing import (
+    ALIVE_US,
+    driver_of,
+    is_alive,
+    store_time_us,
+    unpack_status,
+)
 from engine.stores.threads import in_thread
 
 SHUT_MAX_S = ALIVE_US / 2e6
@@ -172,11 +176,7 @@ async def _shut(blobs: BlobStore) -> AsyncIterator[int]:
     key = gate_key(secrets.token_hex(8))
     try:
         async with asyncio.timeout(SHUT_MAX_S):
-            await blobs.put(key, (b"a collection removes blobs",))
-            info = await blobs.stat(key)
-            if info is None:
-                raise StoreUnavailableError(f"{key} is gone", hint="run it again")
-            yield info.modified_us
+            yield await store_time_us(blobs, key)
     except TimeoutError as error:
         raise StoreUnavailableError(
             f"a batch of blobs was not removed in {SHUT_MAX_S:.0f} s", hint="run it again"
@@ -202,9 +202,7 @@ async def _alive(
             continue
         record = unpack_status(await blobs.get(info.key), info.key)
         if is_alive(record, info, now_us):
-            since = datetime.fromtimestamp(record.created_us / 1e6, UTC)
-            holder = Holder(record.host, record.pid or 0, since.isoformat(timespec="seconds"))
-            found.append(Alive(run, holder))
+            found.append(Alive(run, driver_of(record)))
     return found
 
 

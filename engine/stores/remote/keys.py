@@ -6,6 +6,8 @@ from engine.stores.remote.segments import segment_name
 JOURNAL, LOG = "journal", "log"
 STATUS, TAGS = "status/", "tags/"
 GATES = "gates/"
+CLOCK = "clock"
+"""The key of what readers put to learn the store's time from its stamp."""
 
 
 def run_prefix(flow: str, run_id: str) -> str:
@@ -25,6 +27,11 @@ def segment_key(flow: str, run_id: str, file: str, start: int) -> str:
 def status_key(flow: str, run_id: str) -> str:
     """The key of what lists a run; its time says when the run's driver was last alive."""
     return f"{STATUS}{safe_name(flow, what='flow')}/{safe_name(run_id, what='run id')}"
+
+
+def heir_key(flow: str, run_id: str, number: int) -> str:
+    """The key of the `number`th run, from 1, that has taken over one which its driver left."""
+    return f"{run_prefix(flow, run_id)}heirs/{number}"
 
 
 def gate_key(token: str) -> str:

@@ -35,7 +35,7 @@ from engine.stores.remote.keys import (
     tags_key,
 )
 from engine.stores.remote.segments import Segment, cover, extent, gap_in, segment_start
-from engine.stores.remote.standing import ALIVE_US, unpack_status
+from engine.stores.remote.standing import ALIVE_US, Silence, unpack_status
 from engine.stores.threads import in_thread
 
 STATUSES_AT_ONCE = 32
@@ -67,7 +67,7 @@ class Pulling:
         layout: the directory.
         metadata: its list of runs and tasks.
         decode: what a journal's frame says to metadata.
-        now_us: the wall clock; it should agree with the object store's within a minute.
+        now_us: the wall clock. It may be wrong, unless the object store refuses what is put.
         owns_list: whether the list of runs is this datastore's alone.
     """
 
@@ -85,7 +85,7 @@ class Pulling:
         self._layout = layout
         self._metadata = metadata
         self._decode = decode
-        self._now_us = now_us
+        self._silence = Silence(blobs, now_us)
         self._owns_list = owns_list
 
     # -- the list of runs ----------------------------------------------------------------------
@@ -147,7 +147,7 @@ class Pulling:
         record = await self._said(info.key)
         if record is None or self._is_driven(record.flow, record.run_id):
             return
-        if record.status in _ENDED or not self._is_silent(record, info):
+        if record.status in _ENDED or not await self._is_silent(record, info):
             await self._metadata.put_runs([record])
         else:
             await self.run(record.flow, record.run_id)
@@ -159,10 +159,10 @@ class Pulling:
         except BlobNotFoundError:
             return None
 
-    def _is_silent(self, record: RunRecord, info: BlobInfo) -> bool:
+    async def _is_silent(self, record: RunRecord, info: BlobInfo) -> bool:
         # Who has driven it here, and drives it no more, is dead; of others only silence tells.
         was_here = self._layout.lock(record.flow, record.run_id).exists()
-        return was_here or self._now_us() - info.modified_us >= ALIVE_US
+        return was_here or await self._silence.of(info)
 
     def _is_driven(self, flow: str, run_id: str) -> bool:
         return run_holder(str(self._layout.lock(flow, run_id))) is not None
@@ -201,7 +201,7 @@ class Pulling:
             return Pulled(self._layout.journal(flow, run_id).exists(), gap=gap)
         is_whole = record.status in _ENDED
         info = None if is_whole else await self._blobs.stat(key)
-        if info is not None and self._is_silent(record, info):
+        if info is not None and await self._is_silent(record, info):
             found = await in_thread(rebuilt_of, self._layout, flow, run_id, self._decode)
             record = replace(record, status="interrupted", ended_us=info.modified_us)
             record = found.run if found else record

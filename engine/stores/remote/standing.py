@@ -7,13 +7,15 @@ run is alive if its object was written less than two minutes before another one.
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import msgspec
 
-from engine.errors import NotFoundError, StoreError
+from engine.errors import NotFoundError, StoreDeniedError, StoreError, StoreUnavailableError
 from engine.stores.base import BlobInfo, BlobStore
+from engine.stores.leases import Holder
 from engine.stores.metadata.base import RunRecord
-from engine.stores.remote.keys import GATES, status_key
+from engine.stores.remote.keys import CLOCK, GATES, status_key
 
 BEAT_EVERY_S = 30.0
 ALIVE_US = 120_000_000
@@ -45,6 +47,66 @@ def unpack_status(data: bytes, key: str) -> RunRecord:
 def is_alive(record: RunRecord, info: BlobInfo, now_us: int) -> bool:
     """Whether a run that has not ended is still driven. `now_us` is the store's time."""
     return record.status == "running" and now_us - info.modified_us < ALIVE_US
+
+
+def driver_of(record: RunRecord) -> Holder:
+    """Who says that he drives a run."""
+    since = datetime.fromtimestamp(record.created_us / 1e6, UTC)
+    return Holder(record.host, record.pid or 0, since.isoformat(timespec="seconds"))
+
+
+async def store_time_us(blobs: BlobStore, key: str) -> int:
+    """The store's time, as it stamps an object that is put at `key` and stays there.
+
+    Raises:
+        StoreUnavailableError: somebody has deleted it.
+        StoreError: the store does not take it.
+    """
+    await blobs.put(key, (b"put to learn what time it is",))
+    info = await blobs.stat(key)
+    if info is None:
+        raise StoreUnavailableError(f"{key} is gone", hint="run it again")
+    return info.modified_us
+
+
+class Silence:
+    """Tells a reader whose driver is dead. The clock here only says when that is worth a question.
+
+    The store's time is at least what its latest stamp says that was seen, and it only grows: who
+    was silent once is not asked about again before his next beat.
+
+    Args:
+        blobs: the object store.
+        now_us: the wall clock here, which may be wrong.
+    """
+
+    def __init__(self, blobs: BlobStore, now_us: Callable[[], int]) -> None:
+        self._blobs = blobs
+        self._now_us = now_us
+        self._seen_us = 0
+        self._one_at_once = asyncio.Lock()  # the first answer will do for many
+
+    async def of(self, info: BlobInfo) -> bool:
+        """Whether a status is so old, by the store's clock, that its driver must be dead.
+
+        Raises:
+            StoreError: the store does not answer.
+        """
+        self._seen_us = max(self._seen_us, info.modified_us)
+        if self._is_past(info):
+            return True
+        if self._now_us() - info.modified_us < ALIVE_US:
+            return False
+        async with self._one_at_once:
+            if not self._is_past(info):
+                try:
+                    self._seen_us = max(self._seen_us, await store_time_us(self._blobs, CLOCK))
+                except StoreDeniedError:
+                    return True  # who may only read has no other clock than his own
+        return self._is_past(info)
+
+    def _is_past(self, info: BlobInfo) -> bool:
+        return self._seen_us - info.modified_us >= ALIVE_US
 
 
 class Heartbeat:

@@ -261,7 +261,8 @@ async def test_the_journal_says_how_a_run_ended_whose_driver_had_no_last_word(
     clock = Clock()
     blobs = Hooked(clock)
     run = await killed(tmp_path / "here", blobs, unshipped=False)
-    async with aclosing(machine(tmp_path / "there", blobs, lambda: now_us() + HOUR_US)) as there:
+    clock.ahead_us += HOUR_US
+    async with aclosing(machine(tmp_path / "there", blobs, clock)) as there:
         assert there.replica is not None
         if how == "by the list":
             await there.replica.pulling.runs()
@@ -275,23 +276,23 @@ async def test_the_journal_says_how_a_run_ended_whose_driver_had_no_last_word(
 
 
 async def test_a_run_that_is_silent_and_comes_back_is_listed_as_it_is(tmp_path: Path) -> None:
-    blobs = MemoryBlobStore(now_us)
+    clock = Clock()
+    blobs = MemoryBlobStore(clock)
     run_id = new_run_id(1, 1)
     await blobs.put(status_key("Fan", run_id), (pack_status(record(run_id)),))
 
-    async def listed(later_us: int) -> str:
-        async with aclosing(machine(tmp_path / "there", blobs, lambda: now_us() + later_us)) as at:
+    async def listed() -> str:
+        async with aclosing(machine(tmp_path / "there", blobs, clock)) as at:
             assert at.replica is not None
             await at.replica.pulling.runs()
             found = await at.metadata.run("Fan", run_id)
             assert found is not None
             return found.status
 
-    assert await listed(HOUR_US) == "interrupted"
-    later = MemoryBlobStore(lambda: now_us() + HOUR_US)
-    later.blobs = blobs.blobs
-    await later.put(status_key("Fan", run_id), (pack_status(record(run_id)),))
-    assert await listed(HOUR_US) == "running"
+    clock.ahead_us += HOUR_US
+    assert await listed() == "interrupted"
+    await blobs.put(status_key("Fan", run_id), (pack_status(record(run_id)),))
+    assert await listed() == "running"
 
 
 async def test_files_are_whole_when_a_run_is_said_to_have_ended(tmp_path: Path) -> None:
