@@ -8,7 +8,7 @@ from engine.cli.flow_options import keep_flow
 from engine.cli.options import session
 from engine.cli.resume import ResumeVerb
 from engine.cli.run import detach_option, execute
-from engine.errors import RunTakenOverError, UsageError
+from engine.errors import UsageError
 
 if TYPE_CHECKING:
     from engine.client.reader import Reader
@@ -53,7 +53,7 @@ def _attach(run: str, max_workers: int | None, detach: bool, quiet: bool) -> int
     values = {**_as_begun(began), "detach": detach, "quiet": quiet}
     if max_workers is not None:
         values["max_workers"] = max_workers
-    return execute(values, resume=record.run_id, resume_step=None, takes_over=True)
+    return execute(values, resume=record.run_id, resume_step=None)
 
 
 def _heir(reader: "Reader", record: "RunRecord") -> "RunRecord | None":
@@ -83,7 +83,10 @@ def _check(record: "RunRecord", status: str, heir: "RunRecord | None") -> None:
             hint=f"`aflow resume {record.run_id}` starts a run that reuses what it has done",
         )
     if heir is not None:
-        raise RunTakenOverError(name, heir=f"{heir.flow}/{heir.run_id}")
+        raise UsageError(
+            f"run {name} goes on as run {heir.flow}/{heir.run_id}",
+            hint=f"`aflow attach {heir.run_id}`, if that one has no driver",
+        )
 
 
 def _as_begun(began: "RunBeganRecord | None") -> dict[str, Any]:  # Any: as click's values

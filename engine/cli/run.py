@@ -69,7 +69,7 @@ def detach_option() -> click.Option:
     )
 
 
-def execute(values: dict[str, Any], **resume: str | bool | None) -> int:  # Any: click's values
+def execute(values: dict[str, Any], **resume: str | None) -> int:  # Any: click's values
     """Run the flow of this command with click's values."""
     from engine.cli.running import run
 

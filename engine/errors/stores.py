@@ -7,7 +7,6 @@ from engine.errors.base import (
     ConfigError,
     EngineError,
     TaskError,
-    UsageError,
 )
 
 
@@ -156,19 +155,6 @@ class RunHeldError(StoreError):
             "and that of a lost machine nothing after two minutes",
         )
         self.run, self.host, self.pid, self.since = run, host, pid, since
-
-
-class RunTakenOverError(UsageError):
-    """Another run goes on from one that its driver has left."""
-
-    code = "run-taken-over"
-
-    def __init__(self, run: str, *, heir: str) -> None:
-        super().__init__(
-            f"run {run} goes on as run {heir}",
-            hint=f"`aflow attach {heir.rpartition('/')[2]}`, if that one has no driver",
-        )
-        self.run, self.heir = run, heir
 
 
 class RunFencedError(StoreError):

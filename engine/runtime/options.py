@@ -17,7 +17,7 @@ class RunOptions(Struct, frozen=True):
     "retry:times=3". `resume` names the run to go on from: an id of the same flow. `resume_step`
     runs that step and all that follows again, whatever the origin finished. `run_id_file` gets the
     run's id before the first task starts. With `detach`, a run that is cancelled leaves its jobs in
-    AWS Batch to themselves. With `takes_over`, no other run may go on from the same one and say so.
+    AWS Batch to themselves.
     """
 
     parameters: Mapping[str, object] = field(default_factory=dict)
@@ -31,7 +31,6 @@ class RunOptions(Struct, frozen=True):
     resume: str | None = None
     resume_step: str | None = None
     detach: bool = False
-    takes_over: bool = False
 
 
 class RunSettings(Struct, frozen=True):

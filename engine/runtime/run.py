@@ -256,13 +256,13 @@ class Run:
         layout = self._stores.layout
         journal = Growing(str(layout.journal(began.flow, began.run_id)), lambda: folder.journal.end)
         log = Growing(str(layout.log(began.flow, began.run_id)), lambda: folder.log.end)
+        record = replace(record_of(began), pid=os.getpid())
         freight = Freight(
-            replace(record_of(began), pid=os.getpid()),
+            record,
             journal,
             log,
             origins=origin.run_ids if origin else (),
             is_sure=origin is None or origin.is_settled,
-            takes_over=self._options.takes_over,
         )
         async with shipped(self._stores.replica, freight) as beside:
             yield beside

@@ -12,13 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 from msgspec import Struct
 from msgspec.structs import replace
 
-from engine.errors import (
-    EngineError,
-    NotFoundError,
-    RunTakenOverError,
-    StoreError,
-    StoreUnavailableError,
-)
+from engine.errors import EngineError, NotFoundError, StoreError, StoreUnavailableError
 from engine.groups import unwrapped
 from engine.scheduler.progress import Observer, RunDone, RunEvent
 from engine.stores.metadata.base import RunRecord
@@ -48,7 +42,7 @@ class Freight(Struct, frozen=True):
     """What is shipped: the run as it begins, and its files.
 
     `origins` are the ids of the runs that it goes on from. With `is_sure`, all that these name is
-    in the object store. With `takes_over`, it is the only one to go on from the first of them.
+    in the object store.
     """
 
     record: RunRecord
@@ -56,7 +50,6 @@ class Freight(Struct, frozen=True):
     log: Growing
     origins: Sequence[str] = ()
     is_sure: bool = True
-    takes_over: bool = False
 
 
 class _Course(Struct):
@@ -95,7 +88,6 @@ async def shipped(replica: Replica, freight: Freight) -> AsyncIterator[Beside]:
 
     Raises:
         RunFencedError: another process drives the run, too.
-        RunTakenOverError: another run has taken over the one that this takes over.
         NotFoundError: the run, or one that it goes on from, was deleted meanwhile.
         StoreError: the object store does not take it. The block is cancelled then, if it runs.
     """
@@ -104,8 +96,6 @@ async def shipped(replica: Replica, freight: Freight) -> AsyncIterator[Beside]:
     record, course = freight.record, _Course(freight.record.run_id, driving)
     heart = Heartbeat(replica.blobs, record, replica.now_us)
     standing = _Standing(replica, heart, freight)
-    if freight.takes_over:
-        await standing.take_over()
     shipper = replica.shipper(
         Shipment(
             record.flow,
@@ -191,20 +181,6 @@ class _Standing:
         record = self._freight.record
         self._replica.layout.listed(record.flow, record.run_id).touch(0o600)
         await self._check_origins()
-
-    async def take_over(self) -> None:
-        """Become the one run that goes on from another. Nothing of this one is there yet.
-
-        It is listed first: whoever finds that it is the heir sees whether it is alive.
-        """
-        await self.begin()
-        flow, run_id = self._freight.record.flow, self._freight.record.run_id
-        try:
-            await self._replica.take_over(flow, self._freight.origins[0], run_id)
-        except RunTakenOverError:
-            await self._replica.blobs.delete([status_key(flow, run_id)])
-            mark_shipped(self._replica.layout, flow, run_id)  # it has made nothing
-            raise
 
     async def renew(self) -> bool:
         if not await self._heart.renew():

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 from tests.faults.batch_adoption import within
@@ -132,44 +131,6 @@ def test_a_detached_run_is_attached_twice_and_no_job_runs_again(place: Place) ->
     assert len(list(folder.glob("here-*"))) == 3
     assert not jobs(place, first)
     assert place.aflow("attach", "@latest").code == 2
-
-
-def test_r13_of_two_who_attach_at_once_one_goes_on(place: Place) -> None:
-    (place.folder / "waits.py").write_text(
-        FLOW.replace("BATCH", "@batch").replace("import FlowSpec", "import FlowSpec, batch")
-    )
-    folder = place.folder / "seen"
-    folder.mkdir()
-    words = ("waits.py", "--max-workers", "6", "--folder", str(folder))
-    said = run_until_it_waits(place, folder, "run", *words, "--detach", here=1)
-    first = said.err.partition("aflow attach ")[2].split()[0]
-    command = [sys.executable, "-P", "-c", "from engine.cli.main import main; main()"]
-    with ExitStack() as stack:
-        attached = [
-            stack.enter_context(
-                subprocess.Popen(
-                    [*command, "attach", first],
-                    cwd=place.folder,
-                    env=os.environ | place.env,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=stack.enter_context((place.folder / name).open("w")),
-                )
-            )
-            for name in ("one", "two")
-        ]
-        for process in attached:
-            stack.callback(process.kill)
-        try:
-            within(LIMIT_S, lambda: any(process.poll() is not None for process in attached))
-        finally:
-            (folder / "go").touch()
-        codes = sorted(process.wait(timeout=LIMIT_S) for process in attached)
-    said_by_both = (place.folder / "one").read_text() + (place.folder / "two").read_text()
-    assert codes == [0, 2], said_by_both
-    assert f"run Waits/{first} goes on as run Waits/" in said_by_both
-    assert len(list(folder.glob("there-*"))) == 4, "a job ran twice"
-    assert len(json.loads(place.done("list", "Waits", "--json").out)["runs"]) == 2
 
 
 def test_attach_knows_what_the_run_was_decorated_with(place: Place) -> None:

@@ -29,11 +29,6 @@ def status_key(flow: str, run_id: str) -> str:
     return f"{STATUS}{safe_name(flow, what='flow')}/{safe_name(run_id, what='run id')}"
 
 
-def heir_key(flow: str, run_id: str, number: int) -> str:
-    """The key of the `number`th run, from 1, that has taken over one which its driver left."""
-    return f"{run_prefix(flow, run_id)}heirs/{number}"
-
-
 def gate_key(token: str) -> str:
     """The key of one collection's gate; `token` is drawn by it."""
     return f"{GATES}{token}"

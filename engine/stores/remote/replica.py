@@ -9,7 +9,6 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from itertools import count
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -18,7 +17,6 @@ from engine.errors import (
     JournalDamagedError,
     NotFoundError,
     RunHeldError,
-    RunTakenOverError,
     StoreAccessError,
     StoreError,
 )
@@ -34,7 +32,7 @@ from engine.stores.metadata.base import MetadataStore, RunRecord
 from engine.stores.metadata.rebuild import Decoder, rebuilt_of
 from engine.stores.remote.cache import is_unshipped, mark_shipped, mark_unshipped, trim
 from engine.stores.remote.downloads import Downloads
-from engine.stores.remote.keys import JOURNAL, LOG, heir_key
+from engine.stores.remote.keys import JOURNAL, LOG
 from engine.stores.remote.named import Named
 from engine.stores.remote.pulling import Pulling
 from engine.stores.remote.segments import extent
@@ -87,7 +85,6 @@ class Replica:
         self.blobs = blobs
         self.layout = layout
         self.now_us = terms.now_us
-        self._metadata = metadata
         self._terms = terms
         self._directory = BlobDirectory(str(layout.blobs))  # fetches nothing by itself
         self.downloads = Downloads(blobs, self._directory)
@@ -169,29 +166,6 @@ class Replica:
         """
         said = driver_of(record)
         return None if is_gone(said) else said
-
-    async def take_over(self, flow: str, run_id: str, heir: str) -> None:
-        """Make `heir`, which is listed, the one run that goes on from a run that was left.
-
-        Raises:
-            RunTakenOverError: another one is, which is driven or was left itself.
-            StoreError: the object store does not answer, or does not take it.
-        """
-        for number in count(1):
-            key = heir_key(flow, run_id, number)
-            if await self.blobs.put(key, (heir.encode(),), if_absent=True):
-                return
-            other = (await self.blobs.get(key)).decode()
-            if await self._goes_on(flow, other):
-                raise RunTakenOverError(f"{flow}/{run_id}", heir=f"{flow}/{other}")
-
-    async def _goes_on(self, flow: str, run_id: str) -> bool:
-        """Whether a run is driven, or was left: it has not ended, and was not deleted."""
-        if run_holder(str(self.layout.lock(flow, run_id))) is not None:
-            return True  # maybe not recorded here yet
-        await self.pulling.run(flow, run_id)
-        record = await self._metadata.run(flow, run_id)
-        return record is not None and record.status in ("running", "interrupted")
 
     async def _mend(self, flow: str, run_id: str) -> None:
         """Pull again what is damaged here; what the object store has not stays as it is."""

@@ -57,15 +57,11 @@ class Clock:
 async def left(folder: Path, blobs: MemoryBlobStore, host: str, pid: int) -> FinishedRun:
     """A failed run, of which the object store says that a process of a host drives it."""
     done = await run_on(folder, blobs, Fan, parameters={"fails": True})
-    await say_driven(blobs, done.run_id, host, pid)
-    return done
-
-
-async def say_driven(blobs: MemoryBlobStore, run_id: str, host: str, pid: int) -> None:
-    key = status_key("Fan", run_id)
+    key = status_key("Fan", done.run_id)
     created_us = unpack_status(await blobs.get(key), key).created_us
-    said = RunRecord("Fan", run_id, "running", created_us, host=host, pid=pid)
+    said = RunRecord("Fan", done.run_id, "running", created_us, host=host, pid=pid)
     await blobs.put(key, (pack_status(said),))
+    return done
 
 
 async def test_r13_a_run_that_another_machine_drives_is_resumed_two_minutes_after_its_last_word(
