@@ -155,8 +155,8 @@ fails, or brings fewer bytes than it should, ends the benchmark.
   share count for each of them. Of s5cmd it is s5cmd alone.
 - Ours moves blobs as a run does. Up to 1 MiB they are put without a condition, for blobs are
   named by their content; larger ones, and what decides who wins, only if the key is free.
-  "obstore, asking" is obstore told to ask for a free key and a CRC64NVME, and to mark the blob
-  with its writer, as our conditional puts do: what is between the two rows of obstore is the
+  "obstore, asking" is obstore told to ask for a free key, and to mark the blob with its writer,
+  as our conditional puts do: what is between the two rows of obstore is the
   price of that, most of it the server's. Blobs are hashed (BLAKE3) one layer up, by who names or
   reads them, and that is in no client's figures.
 

@@ -123,10 +123,11 @@ def _timed(
     run: Callable[[asyncio.Handle], None], collector: _CollectorClock, offences: list[str]
 ) -> Callable[..., None]:
     def timed(handle: asyncio.Handle) -> None:
-        cpu, wall = time.thread_time() - collector.cpu_s, time.perf_counter()
+        cpu, wall, collected = time.thread_time(), time.perf_counter(), collector.cpu_s
         run(handle)
-        cpu = time.thread_time() - collector.cpu_s - cpu
+        cpu = time.thread_time() - cpu
         waited = time.perf_counter() - wall - cpu
+        cpu -= collector.cpu_s - collected
         if cpu > CALLBACK_CPU_S:
             offences.append(f"{handle!r} computed on the event loop for {cpu:.2f} s")
         elif waited > CALLBACK_WAIT_S:

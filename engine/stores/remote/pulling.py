@@ -201,7 +201,9 @@ class Pulling:
             return Pulled(self._layout.journal(flow, run_id).exists(), gap=gap)
         is_whole = record.status in _ENDED
         info = None if is_whole else await self._blobs.stat(key)
-        if info is not None and await self._is_silent(record, info):
+        is_silent = info is not None and await self._is_silent(record, info)
+        # A driver may have beaten while the time was asked for.
+        if info is not None and is_silent and await self._blobs.stat(key) == info:
             found = await in_thread(rebuilt_of, self._layout, flow, run_id, self._decode)
             record = replace(record, status="interrupted", ended_us=info.modified_us)
             record = found.run if found else record

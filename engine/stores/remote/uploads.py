@@ -1,4 +1,4 @@
-"""Makes blobs of the cache durable in the object store: each once, and none is asked for first.
+"""Makes blobs of the cache durable in the object store, each once.
 
 What a run knows to be there it learns from what it puts and from the runs that it goes on from. A
 small blob of which that is not known is put, whether it is there or not: its name says what its

@@ -27,7 +27,7 @@ class Source(Protocol):
 
 def joined(parts: Sequence[Buffer]) -> Buffer:
     """All of them in one: a copy if they are several."""
-    if len(parts) != 1:
+    if len(parts) != 1 or not memoryview(parts[0]).nbytes:  # a view of nothing may have no cast
         return b"".join(parts)
     # Bytes as they are: what sends them would make bytes of a view.
     return parts[0] if isinstance(parts[0], bytes) else memoryview(parts[0]).cast("B")

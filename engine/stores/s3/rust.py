@@ -163,7 +163,7 @@ class RustSender:
         _used_in[:] = [os.getpid()]
         return S3Store(
             self._place.bucket,
-            config=_store_options(self._config, location, self._place.bucket),
+            config=store_options(self._config, location, self._place.bucket),
             client_options=_client_options(self._config, location.ca_bundle),
             retry_config={"max_retries": 0},
             credential_provider=self._credential,
@@ -183,7 +183,7 @@ def _now() -> datetime:
     return datetime.now(UTC)  # noqa: TID251  # obstore compares it with the clock itself
 
 
-def _store_options(config: Config, location: Location, bucket: str) -> "S3Config":
+def store_options(config: Config, location: Location, bucket: str) -> "S3Config":
     """What obstore is told; explicit, so that its own reading of variables decides nothing."""
     scheme, _, host = location.endpoint_url.partition("://")
     # The SDK's own rule for "auto": AWS has buckets in host names, others mostly do not.
@@ -197,11 +197,11 @@ def _store_options(config: Config, location: Location, bucket: str) -> "S3Config
         "request_payer": config.s3_requester_pays,
         "skip_signature": False,
         "conditional_put": "etag",
-        # One digest of a body is enough: SHA-256, which is signed; where TLS keeps others from
-        # changing it, a checksum that costs a tenth of that, as the SDK has it.
-        "unsigned_payload": scheme == "https",
     }
-    if scheme == "https":
+    if location.is_aws and scheme == "https":
+        # One digest of a body is enough: SHA-256, which is signed. Where TLS keeps others from
+        # changing it, a checksum does, which costs a tenth of that; but not all servers know it.
+        options["unsigned_payload"] = True
         options["checksum_algorithm"] = "CRC64NVME"
     if config.s3_encryption != "none":
         options["server_side_encryption"] = config.s3_encryption

@@ -26,11 +26,14 @@ class Shelf(MemoryBlobStore):
         self.clock_us = NOON_US
         self.asked = 0
         self.is_read_only = False
+        self.beats_meanwhile = ""
 
     async def put(self, key: str, parts: Sequence[Buffer], *, if_absent: bool = False) -> bool:
+        self.asked += key == CLOCK
         if self.is_read_only:
             raise StoreDeniedError(f"{key} may not be written")
-        self.asked += key == CLOCK
+        if key == CLOCK and self.beats_meanwhile:
+            await self.beat(self.beats_meanwhile)
         return await super().put(key, parts, if_absent=if_absent)
 
     async def beat(self, run_id: str) -> None:
@@ -104,6 +107,25 @@ async def test_another_run_tells_a_machine_whose_clock_is_behind_what_time_it_is
     found = await states(tmp_path, blobs, lambda: NOON_US - MINUTE_US, times=2)
     assert found == {"R1": "interrupted", "R2": "running"}
     assert blobs.asked == 0
+
+
+@pytest.mark.parametrize("name", ["", "R1"])
+async def test_a_driver_that_beats_while_the_time_is_asked_for_is_alive(
+    tmp_path: Path, blobs: Shelf, name: str
+) -> None:
+    await blobs.beat("R1")
+    blobs.clock_us += ALIVE_US
+    blobs.beats_meanwhile = "R1"
+    assert await states(tmp_path, blobs, lambda: blobs.clock_us, name=name) == {"R1": "running"}
+
+
+async def test_who_may_not_write_asks_for_the_time_once(tmp_path: Path, blobs: Shelf) -> None:
+    for number in range(5):
+        await blobs.beat(f"R{number}")
+    blobs.is_read_only = True
+    found = await states(tmp_path, blobs, lambda: NOON_US + ALIVE_US, times=2)
+    assert set(found.values()) == {"interrupted"}
+    assert blobs.asked == 1
 
 
 async def test_who_may_only_read_goes_by_his_own_clock(tmp_path: Path, blobs: Shelf) -> None:

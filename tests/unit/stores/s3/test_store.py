@@ -283,3 +283,10 @@ def test_a_large_blob_comes_in_long_ranges_and_a_smaller_one_over_all_connection
     assert {len(cut) for cut in ranges_of(0, 2048 * MIB, 64 * MIB)} == {64 * MIB}
     assert len(list(ranges_of(2 * MIB, 2048 * MIB, 32 * MIB))) == 64
     assert len(list(ranges_of(2 * MIB, 32 * MIB, 32 * MIB))) == 4
+
+
+async def test_a_view_of_nothing_is_put() -> None:
+    nothing = memoryview(bytes(3)).cast("B", (1, 3))[:0]
+    store = store_over(MemorySender())
+    assert await store.put("k", (nothing,))
+    assert await store.get("k") == b""
